@@ -8,9 +8,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from .errors import WeightsError
+
+_downloads_off: ContextVar[bool] = ContextVar("downloads_off", default=False)
 
 
 def folder() -> Path:
@@ -19,9 +22,21 @@ def folder() -> Path:
 
 
 def offline() -> bool:
-    """True when `OPSIN_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads."""
+    """True when `OPSIN_OFFLINE` or `HF_HUB_OFFLINE` forbids downloads, or `no_downloads` does."""
+    if _downloads_off.get():
+        return True
     settings = (os.environ.get(name, "").lower() for name in ("OPSIN_OFFLINE", "HF_HUB_OFFLINE"))
     return any(value in {"1", "true", "yes", "on"} for value in settings)
+
+
+@contextmanager
+def no_downloads() -> Iterator[None]:
+    """Inside this block `offline` is true."""
+    token = _downloads_off.set(True)
+    try:
+        yield
+    finally:
+        _downloads_off.reset(token)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -87,6 +102,7 @@ def _remove(path: Path) -> None:
 
 
 def _remedy(error: OSError, path: Path) -> str:
+    elsewhere = "set OPSIN_CACHE to a folder" if path.is_relative_to(folder()) else "choose a folder"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return "free space on that disk, or set OPSIN_CACHE to a folder on a larger one"
-    return f"check that {path.parent} is a folder you may write to, or set OPSIN_CACHE to one"
+        return f"free space on that disk, or {elsewhere} on a larger one"
+    return f"check that {path.parent} is a folder you may write to, or {elsewhere} where you may"

@@ -1,6 +1,7 @@
 """Tensors from files that others wrote: safetensors, or torch's own format as far as it holds no code."""
 
 import io
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import WeightsError
+from .errors import MissingWeights, WeightsError
 
 NAMES = ("model.safetensors", "pytorch_model.bin")  # what a folder of weights is expected to hold, the better one first
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
@@ -42,7 +43,7 @@ def find(path: Path) -> Path:
     """The file of weights that a path means: itself, or the one inside a folder."""
     if not path.is_dir():
         if not path.is_file():
-            raise WeightsError(f"there is no file of weights at {path}; check the path")
+            raise MissingWeights(f"there is no file of weights at {path}; check the path")
         return path
     named = [path / name for name in NAMES if (path / name).is_file()]
     found = named[:1] or [item for item in sorted(path.iterdir()) if item.suffix in SUFFIXES and item.is_file()]
@@ -107,3 +108,15 @@ def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
     return (told or lines or [type(error).__name__])[0]
+
+
+def encode(config: Mapping[str, Any], name: str) -> str:
+    """A config as JSON text.
+
+    Raises:
+        WeightsError: a value in it that JSON has no form for.
+    """
+    try:
+        return json.dumps(config, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{name} holds something that JSON cannot: {error}; keep it to plain values") from error

