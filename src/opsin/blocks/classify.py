@@ -1,0 +1,53 @@
+"""The classifier that ends a network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..layers.pool import GlobalAverage
+from .stage import Features
+
+
+def linear(width: int, num_classes: int) -> nn.Module:
+    """The last layer; nothing for no classes."""
+    return nn.Linear(width, num_classes) if num_classes else nn.Identity()
+
+
+class Classifier(nn.Module):
+    """fc(drop(after(pool(before(last map)))))
+
+    `unpooled` and `pooled` are its first two steps, for whoever wants features; `width` is what `fc` reads.
+    """
+
+    taps = (-1,)
+
+    def __init__(
+        self,
+        width: int,
+        num_classes: int,
+        before: nn.Module | None = None,
+        pool: nn.Module | None = None,
+        after: nn.Module | None = None,
+        drop: float = 0.0,
+    ):
+        super().__init__()
+        self.width = width
+        self.before, self.pool, self.after = before or nn.Identity(), pool or GlobalAverage(), after or nn.Identity()
+        self.drop = nn.Dropout(drop)
+        self.fc = linear(width, num_classes)
+
+    def unpooled(self, features: Features) -> Tensor:
+        return self.before(features.maps[-1])
+
+    def pooled(self, x: Tensor) -> Tensor:
+        return self.after(self.pool(x))
+
+    def vector(self, x: Tensor) -> Tensor:
+        """One vector (B, width) an image, from `unpooled` features."""
+        return self.drop(self.pooled(x))
+
+    def forward(self, features: Features) -> Tensor:
+        return self.fc(self.drop(self.pooled(self.unpooled(features))))
+
+    def reset(self, num_classes: int) -> None:
+        self.fc = linear(self.width, num_classes)

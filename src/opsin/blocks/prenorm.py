@@ -1,0 +1,35 @@
+"""The residual pair of the transformers."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..channels.mlp import Mlp
+from ..layers import DropPath, LayerNorm, Scale
+
+
+class PreNorm(nn.Module):
+    """x + drop(scale1(mixer(norm1(x)))), then x + drop(scale2(mlp(norm2(x)))); channels last
+
+    `scale` is the first value of LayerScale's gains; without it there are none.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        mixer: nn.Module,
+        mlp: nn.Module | None = None,
+        drop: float = 0.0,
+        eps: float = 1e-6,
+        scale: float | None = None,
+    ):
+        super().__init__()
+        self.norm1, self.mixer = LayerNorm(dim, eps=eps), mixer
+        self.norm2, self.mlp = LayerNorm(dim, eps=eps), mlp or Mlp(dim)
+        self.scale1 = nn.Identity() if scale is None else Scale(dim, scale)
+        self.scale2 = nn.Identity() if scale is None else Scale(dim, scale)
+        self.drop = DropPath(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.scale1(self.mixer(self.norm1(x))))
+        return x + self.drop(self.scale2(self.mlp(self.norm2(x))))

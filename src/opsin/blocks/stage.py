@@ -1,0 +1,89 @@
+"""Blocks in a row, stages, and the pyramid of maps that a backbone returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass
+class Features:
+    """What a backbone returns: `maps` (B, C, H, W), one for each tap, and their `strides` in pixels.
+
+    Networks on tokens add their whole last `sequence` (B, P + N, C), whose first `leading` = P tokens are on no grid.
+    """
+
+    maps: list[Tensor]
+    strides: list[int]
+    sequence: Tensor | None = None
+    leading: int = 0
+
+    @property
+    def tokens(self) -> Tensor | None:
+        """The grid's tokens (B, N, C), row by row."""
+        return None if self.sequence is None else self.sequence[:, self.leading :]
+
+    @property
+    def prefix(self) -> Tensor | None:
+        """The tokens before the grid's (B, P, C): class, distillation, registers."""
+        return None if self.sequence is None else self.sequence[:, : self.leading]
+
+
+class Blocks(nn.Sequential):
+    """Modules in a row; with `checkpointing`, training recomputes their insides instead of storing them."""
+
+    checkpointing = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            x = self.run(block, x)
+        return x
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        return checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+
+
+class Stage(nn.Module):
+    """blocks(down(x)): a change of resolution, then blocks"""
+
+    def __init__(self, blocks: Iterable[nn.Module], down: nn.Module | None = None):
+        super().__init__()
+        self.down, self.blocks = down or nn.Identity(), Blocks(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.down(x))
+
+
+class LastStage(Stage):
+    """A stage whose parts see maps with channels last (B, H, W, C)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.down(x.movedim(1, -1))).movedim(-1, 1)
+
+
+class Pyramid(nn.Module):
+    """Stem, then stages; returns the maps asked for.
+
+    `widths` and `strides` are given for the stem and every stage; a tap is the last map of each resolution. `taps`
+    counts from 0, or from the end when negative; stages behind the last tap are not run.
+    """
+
+    def __init__(self, stem: nn.Module, stages: Iterable[nn.Module], widths: Sequence[int], strides: Sequence[int]):
+        super().__init__()
+        self.stem, self.stages = stem, nn.ModuleList(stages)
+        last = [i for i, (here, after) in enumerate(pairwise([*strides, 0])) if here != after]
+        self.ends = last
+        self.widths, self.strides = [widths[i] for i in last], [strides[i] for i in last]
+
+    def forward(self, x: Tensor, taps: Sequence[int] = (-1,)) -> Features:
+        wanted = [self.ends[tap] for tap in taps]
+        made = {}
+        for i, part in enumerate([self.stem, *self.stages][: max(wanted) + 1]):
+            x = part(x)
+            if i in wanted:
+                made[i] = x
+        return Features([made[i] for i in wanted], [self.strides[tap] for tap in taps])

@@ -1,0 +1,1 @@
+"""Operators that mix channels: one file each, same shape in and out."""

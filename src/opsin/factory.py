@@ -1,0 +1,48 @@
+"""From a name to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from .blocks.network import FeatureMaps
+from .registry import build
+
+
+def create_model(
+    name: str,
+    pretrained: bool | str = False,
+    *,
+    features_only: bool = False,
+    out_indices: Sequence[int] | int | None = None,
+    licence: str | None = None,
+    **arguments: Any,
+) -> nn.Module:
+    """A network by name: `create_model("convnext_tiny", num_classes=10)`.
+
+    Args:
+        name: architecture, or `architecture.tag` with the tag of a published weight.
+        pretrained: True loads the weight of the tag (or the architecture's default one); a string names a source: a
+            file, a folder, `hf-hub:org/name@revision`. Never falls back to random weights.
+        features_only: return the backbone alone, which maps images to a list of maps (B, C, H, W).
+        out_indices: which maps then; default all. An int means the last n.
+        licence: a gate on pretrained weights, such as "permissive".
+        **arguments: the builder's keywords: num_classes (0 = no classifier), in_chans, drop_rate, drop_path_rate, and
+            where the network can mean them img_size and output_stride (`capabilities(name)` tells).
+
+    Returns:
+        A Network: (B, in_chans, H, W) -> (B, num_classes).
+
+    Raises:
+        UnknownName: no such network or weight.
+        UnsupportedArgument: a keyword or value that this network cannot mean.
+    """
+    architecture, _, tag = name.partition(".")
+    net = build(architecture, **arguments)
+    if pretrained or tag:
+        from .weights.store import fill
+
+        fill(net, name, source=pretrained if isinstance(pretrained, str) else None, licence=licence)
+    return FeatureMaps(net, out_indices) if features_only else net

@@ -1,0 +1,80 @@
+"""The table of facts: measured by building every network, shipped, and held by the tests.
+
+`python -m opsin.families.golden` writes it anew after a family changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import families
+from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
+
+TABLE = Path(__file__).with_name("facts.json")
+
+
+def load_families() -> None:
+    """Import every family file, which registers all networks."""
+    for module in pkgutil.iter_modules(families.__path__):
+        if module.name != "golden":
+            import_module(f"opsin.families.{module.name}")
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Facts of one network, from building and running it without contents (on the meta device)."""
+    build, variant = BUILDERS[name]
+    told = ABOUT[name]
+    size = variant.get("img_size", told["native"])
+    with torch.device("meta"):
+        net = build(**variant).eval()
+        x = torch.empty(1, 3, size, size)
+    return {
+        "family": told["family"],
+        "title": told["title"],
+        "arxiv": told["arxiv"],
+        "licence": told["licence"],
+        "task": told["task"],
+        "native": size,
+        "multiple": told["multiple"],
+        "params": sum(p.numel() for p in net.parameters()),
+        "macs": macs(net, x),
+        "strides": net.backbone.strides,
+        "widths": [int(w) for w in net.backbone.widths],
+        "features": net.num_features,
+        "output_stride": output_strides(told, net.backbone.strides),
+        "arguments": [a for a in arguments(build) if a not in variant or a == "img_size"],
+        "names": digest(net),
+    }
+
+
+def macs(net: nn.Module, x: torch.Tensor) -> int:
+    """Multiply-accumulates of one forward pass, counted by running it."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(x)
+    return int(counter.get_total_flops()) // 2
+
+
+def digest(net: nn.Module) -> str:
+    """Of the state dict's names and shapes: changes when checkpoints would no longer load."""
+    text = json.dumps([[k, list(v.shape)] for k, v in net.state_dict().items()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    load_families()
+    rows = [f"{json.dumps(name)}: {json.dumps(measured(name))}" for name in sorted(BUILDERS, key=natural)]
+    TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    print(f"{len(rows)} networks in {TABLE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""ViT: an image is a sentence of 16x16 patches. Dosovitskiy et al., 2020, arXiv:2010.11929
+
+DeiT (Touvron et al., 2020, arXiv:2012.12877) trains it on ImageNet alone and adds a distillation token with a
+classifier of its own; DeiT III (Touvron et al., 2022, arXiv:2204.07118) scales the residuals and gives the class token
+no position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..blocks import Network, PreNorm
+from ..blocks.classify import linear
+from ..blocks.tokens import FirstToken, MeanToken, Prefix, TokenClassifier, Tokens
+from ..channels.mlp import Mlp
+from ..layers import LayerNorm, ramp
+from ..layers.init import initialise, trunc02
+from ..layers.position import Positions, grid
+from ..mixers.attention import Attention
+from ..registry import about, family
+from ..width import Width
+
+VIT = about(
+    title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
+    arxiv="2010.11929",
+    licence="Apache-2.0",
+    multiple=16,
+)
+DEIT = dict(
+    title="Training data-efficient image transformers & distillation through attention", arxiv="2012.12877"
+)
+DEIT3 = dict(title="DeiT III: Revenge of the ViT", arxiv="2204.07118", scale=1e-6, placed=False)
+SIZES = {
+    "tiny": dict(dim=192, depth=12, heads=3),
+    "small": dict(dim=384, depth=12, heads=6),
+    "medium": dict(dim=512, depth=12, heads=8),
+    "base": dict(dim=768, depth=12, heads=12),
+    "large": dict(dim=1024, depth=24, heads=16),
+    "huge": dict(dim=1280, depth=32, heads=16),
+    "giant": dict(dim=1408, depth=40, heads=16, ratio=48 / 11),
+    "gigantic": dict(dim=1664, depth=48, heads=16, ratio=64 / 13),
+}
+
+
+def at(size: str, patch: int, pixels: int, **more: Any) -> dict[str, Any]:
+    return dict(**SIZES[size], patch=patch, img_size=pixels, native=pixels, multiple=patch, **more)
+
+
+class Both(nn.Module):
+    """(fc(class token) + distilled(distillation token)) / 2, from (B, 2, C); while training a pair of logits"""
+
+    def __init__(self, width: int, num_classes: int):
+        super().__init__()
+        self.fc, self.distilled = linear(width, num_classes), linear(width, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.fc(x[:, 0]) + self.distilled(x[:, 1])) / 2
+
+
+class FirstTwo(nn.Module):
+    """(B, N, C) -> (B, 2, C), the class and the distillation token"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2]
+
+
+class DistilledClassifier(TokenClassifier):
+    """Two classifiers, one for each leading token, averaged"""
+
+    def __init__(self, width: int, num_classes: int, before: nn.Module, drop: float = 0.0):
+        super().__init__(width, num_classes, before, FirstTwo(), drop=drop)
+        self.reset(num_classes)
+
+    def vector(self, x: Tensor) -> Tensor:
+        return super().vector(x).mean(1)
+
+    def reset(self, num_classes: int) -> None:
+        self.fc = Both(self.width, num_classes)
+
+
+def token(dim: int, num_classes: int, drop: float) -> nn.Module:
+    return TokenClassifier(dim, num_classes, before=LayerNorm(dim), pool=FirstToken(), drop=drop)
+
+
+def mean(dim: int, num_classes: int, drop: float) -> nn.Module:
+    return TokenClassifier(dim, num_classes, before=LayerNorm(dim), pool=MeanToken(), drop=drop)
+
+
+def distilled(dim: int, num_classes: int, drop: float) -> nn.Module:
+    return DistilledClassifier(dim, num_classes, LayerNorm(dim), drop)
+
+
+GAP = dict(tokens={}, head=mean)
+DISTILLED = dict(tokens={"cls": 1, "dist": 1}, head=distilled)
+
+
+@family(
+    VIT,
+    vit_tiny_patch16_224=at("tiny", 16, 224),
+    vit_tiny_patch16_384=at("tiny", 16, 384),
+    vit_small_patch32_224=at("small", 32, 224),
+    vit_small_patch32_384=at("small", 32, 384),
+    vit_small_patch16_224=at("small", 16, 224),
+    vit_small_patch16_384=at("small", 16, 384),
+    vit_small_patch8_224=at("small", 8, 224),
+    vit_base_patch32_224=at("base", 32, 224),
+    vit_base_patch32_384=at("base", 32, 384),
+    vit_base_patch16_224=at("base", 16, 224),
+    vit_base_patch16_384=at("base", 16, 384),
+    vit_base_patch8_224=at("base", 8, 224),
+    vit_large_patch32_224=at("large", 32, 224),
+    vit_large_patch32_384=at("large", 32, 384),
+    vit_large_patch16_224=at("large", 16, 224),
+    vit_large_patch16_384=at("large", 16, 384),
+    vit_large_patch14_224=at("large", 14, 224),
+    vit_huge_patch14_224=at("huge", 14, 224),
+    vit_giant_patch14_224=at("giant", 14, 224),
+    vit_gigantic_patch14_224=at("gigantic", 14, 224),
+    vit_base_patch16_gap_224=at("base", 16, 224, **GAP),
+    vit_huge_patch14_gap_224=at("huge", 14, 224, **GAP),
+    vit_huge_patch16_gap_448=at("huge", 16, 448, **GAP),
+    vit_giant_patch16_gap_224=at("giant", 16, 224, **GAP),
+    deit_tiny_patch16_224=at("tiny", 16, 224, **DEIT),
+    deit_small_patch16_224=at("small", 16, 224, **DEIT),
+    deit_base_patch16_224=at("base", 16, 224, **DEIT),
+    deit_base_patch16_384=at("base", 16, 384, **DEIT),
+    deit_tiny_distilled_patch16_224=at("tiny", 16, 224, **DEIT, **DISTILLED),
+    deit_small_distilled_patch16_224=at("small", 16, 224, **DEIT, **DISTILLED),
+    deit_base_distilled_patch16_224=at("base", 16, 224, **DEIT, **DISTILLED),
+    deit_base_distilled_patch16_384=at("base", 16, 384, **DEIT, **DISTILLED),
+    deit3_small_patch16_224=at("small", 16, 224, **DEIT3),
+    deit3_small_patch16_384=at("small", 16, 384, **DEIT3),
+    deit3_medium_patch16_224=at("medium", 16, 224, **DEIT3),
+    deit3_base_patch16_224=at("base", 16, 224, **DEIT3),
+    deit3_base_patch16_384=at("base", 16, 384, **DEIT3),
+    deit3_large_patch16_224=at("large", 16, 224, **DEIT3),
+    deit3_large_patch16_384=at("large", 16, 384, **DEIT3),
+    deit3_huge_patch14_224=at("huge", 14, 224, **DEIT3),
+)
+def vit(
+    dim: int,
+    depth: int,
+    heads: int,
+    patch: int = 16,
+    ratio: float = 4.0,
+    tokens: Mapping[str, int] = MappingProxyType({"cls": 1}),
+    head: Callable[..., nn.Module] = token,
+    scale: float | None = None,
+    placed: bool = True,
+    img_size: int = 224,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """`tokens` stand before the patches', and have positions when `placed`; `scale` starts LayerScale."""
+    rows, columns = grid(img_size, patch)
+    dim, drop = Width(dim, "dim"), ramp(drop_path_rate, depth)
+    blocks = [PreNorm(dim, Attention(dim, heads), Mlp(dim, ratio), next(drop), scale=scale) for _ in range(depth)]
+    positions = Positions(dim, (rows, columns), sum(tokens.values()) if placed else 0)
+    prefix = Prefix(dim, tokens) if tokens else None
+    backbone = Tokens(nn.Conv2d(in_chans, dim, patch, patch), prefix, positions, blocks, patch)
+    net = Network(backbone, head(dim, num_classes, drop_rate))
+    initialise(net, linear=trunc02)
+    return net
+
+
+TIMM = """
+    cls_token                 -> backbone.prefix.cls
+    dist_token                -> backbone.prefix.dist
+    pos_embed                 -> backbone.positions.table
+    patch_embed.proj          -> backbone.patches
+    blocks.{b}.attn           -> backbone.blocks.{b}.mixer
+    blocks.{b}.ls{i}.gamma    -> backbone.blocks.{b}.scale{i}.gamma
+    blocks.{b}                -> backbone.blocks.{b}
+    norm                      -> head.before
+    fc_norm                   -> head.after
+"""
+TIMM_DISTILLED = TIMM + """
+    head                      -> head.fc.fc
+    head_dist                 -> head.fc.distilled
+"""
+TIMM += """
+    head                      -> head.fc
+"""

@@ -1,0 +1,23 @@
+"""Parameters without opinions: the parts that every network shares."""
+
+from .conv import Act, Conv, SameConv2d, relu, relu6, silu
+from .drop import DropPath, ramp
+from .gate import SqueezeExcite
+from .norm import LayerNorm
+from .pool import GlobalAverage
+from .scale import Scale
+
+__all__ = [
+    "Act",
+    "Conv",
+    "DropPath",
+    "GlobalAverage",
+    "LayerNorm",
+    "SameConv2d",
+    "Scale",
+    "SqueezeExcite",
+    "ramp",
+    "relu",
+    "relu6",
+    "silu",
+]

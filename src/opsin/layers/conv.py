@@ -1,0 +1,56 @@
+"""Convolution, normalisation and activation as one part; padding as TensorFlow does it."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Act = Callable[[], nn.Module]
+
+
+def relu() -> nn.Module:
+    return nn.ReLU(inplace=True)  # safe behind a norm, whose output nobody else holds
+
+
+def relu6() -> nn.Module:
+    return nn.ReLU6(inplace=True)
+
+
+def silu() -> nn.Module:
+    return nn.SiLU(inplace=True)
+
+
+class SameConv2d(nn.Conv2d):
+    """Padded so that the output has ceil(input / stride) pixels, the odd pixel below and right, as in TensorFlow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.stride, self.dilation
+        y = max((-(h // -sh) - 1) * sh + (kh - 1) * dh + 1 - h, 0)
+        z = max((-(w // -sw) - 1) * sw + (kw - 1) * dw + 1 - w, 0)
+        if y % 2 == 0 and z % 2 == 0:
+            return F.conv2d(x, self.weight, self.bias, self.stride, (y // 2, z // 2), self.dilation, self.groups)
+        x = F.pad(x, (z // 2, z - z // 2, y // 2, y - y // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+class Conv(nn.Sequential):
+    """act(norm(conv(x)))"""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        act: Act | None = relu,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        conv: type[nn.Conv2d] = nn.Conv2d,
+    ):
+        super().__init__()
+        padding = 0 if conv is SameConv2d else kernel // 2
+        self.conv = conv(cin, cout, kernel, stride, padding, groups=groups, bias=False)
+        self.norm = norm(cout)
+        if act:
+            self.act = act()

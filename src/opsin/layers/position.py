@@ -1,0 +1,71 @@
+"""Where a token stands."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..registry import UnsupportedArgument
+
+
+def grid(img_size: int | tuple[int, int], patch: int) -> tuple[int, int]:
+    """Rows and columns of patches in an image of `img_size` pixels (a side, or height and width).
+
+    Raises:
+        UnsupportedArgument: a size that patches do not fill.
+    """
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if height % patch or width % patch or height < patch or width < patch:
+        raise UnsupportedArgument(f"img_size {img_size} is not filled by patches of {patch} pixels: take a multiple")
+    return height // patch, width // patch
+
+
+class Positions(nn.Module):
+    """x + table, over tokens (B, P + N, C) of which the first P = `prefix` are on no grid
+
+    On another grid than the table's own (`grid` = rows, columns) the table is resampled, bicubic and antialiased.
+    """
+
+    axes = {"table": (None, None, "dim")}
+    no_decay = ("table",)
+
+    def __init__(self, dim: int, grid: tuple[int, int], prefix: int = 0):
+        super().__init__()
+        self.dim, self.grid, self.prefix = dim, grid, prefix
+        self.table = nn.Parameter(torch.empty(1, prefix + grid[0] * grid[1], dim))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return x + (self.table if tuple(grid) == self.grid else resampled(self.table, self.prefix, self.grid, grid))
+
+
+def resampled(table: Tensor, prefix: int, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """A (1, P + N, C) table of positions on the grid `old`, on the grid `new`; the prefix stays."""
+    on_grid = table[:, prefix:].unflatten(1, old).movedim(-1, 1)
+    on_grid = F.interpolate(on_grid.float(), size=new, mode="bicubic", antialias=True).to(table.dtype)
+    return torch.cat([table[:, :prefix], on_grid.flatten(2).mT], 1)
+
+
+class RelativeBias(nn.Module):
+    """One number a head and offset (dy, dx) inside a window, as logits' bias (heads, N, N). arXiv:2103.14030"""
+
+    axes = {"table": (None, "heads")}
+    no_decay = ("table",)
+
+    def __init__(self, heads: int, window: int):
+        super().__init__()
+        self.heads = heads
+        self.table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.table, std=0.02)
+        self.register_buffer("index", offsets(window), persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.table[self.index].permute(2, 0, 1)
+
+
+def offsets(window: int) -> Tensor:
+    """For every pair of pixels of a window, the row of the bias table: (N, N)."""
+    y, x = torch.arange(window**2) // window, torch.arange(window**2) % window
+    dy, dx = y[:, None] - y + window - 1, x[:, None] - x + window - 1
+    return dy * (2 * window - 1) + dx

@@ -1,0 +1,1 @@
+"""Operators that mix places: one file each, same shape in and out."""

@@ -1,0 +1,52 @@
+"""Attention inside shifted windows. Liu et al., 2021, arXiv:2103.14030"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers.position import RelativeBias
+from ..width import Width
+from .attention import Attention
+
+
+class WindowAttention(nn.Module):
+    """attention + relative bias inside squares of a (B, H, W, C) map, the grid rolled by `shift` pixels
+
+    Maps that windows do not fill are padded below and right with zeros, which take part in the attention.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int = 7, shift: int = 0):
+        super().__init__()
+        self.window, self.shift = window, shift
+        heads = Width(heads, "heads")
+        self.bias, self.attn = RelativeBias(heads, window), Attention(dim, heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (b, h, w, c), n = x.shape, self.window
+        s = 0 if min(h, w) <= n else self.shift  # one window: nothing to shift
+        if h % n or w % n:
+            x = F.pad(x, (0, 0, 0, -w % n, 0, -h % n))
+        rows, cols = x.shape[1] // n, x.shape[2] // n
+        bias = self.bias()[None]
+        if s:
+            x = x.roll((-s, -s), (1, 2))
+            bias = (bias + shift_mask(rows * n, cols * n, n, s, x.device).to(bias.dtype)).repeat(b, 1, 1, 1)
+        x = x.reshape(b, rows, n, cols, n, c).transpose(2, 3).reshape(-1, n * n, c)
+        x = self.attn(x, bias).reshape(b, rows, cols, n, n, -1).transpose(2, 3).reshape(b, rows * n, cols * n, -1)
+        if s:
+            x = x.roll((s, s), (1, 2))
+        return x[:, :h, :w] if h % n or w % n else x
+
+
+def shift_mask(h: int, w: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """-100 between pixels that only the roll made neighbours: (windows, 1, N, N)."""
+
+    def zone(n: int) -> Tensor:
+        at = torch.arange(n, device=device)
+        return (at >= n - window).int() + (at >= n - shift)
+
+    z = (zone(h)[:, None] * 3 + zone(w)).reshape(h // window, window, w // window, window)
+    z = z.transpose(1, 2).reshape(-1, window**2)
+    return torch.where(z[:, None] == z[:, :, None], 0.0, -100.0)[:, None]

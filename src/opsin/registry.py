@@ -1,0 +1,205 @@
+"""Names for networks, facts about them without importing them, and operators written as calls."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+from torch import nn
+
+from .errors import OpsinError
+
+FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: what is told about it, not passed to the builder
+SHARED = ("num_classes", "in_chans", "drop_rate", "drop_path_rate")
+
+
+class UnknownName(OpsinError, KeyError):
+    """A network or operator that is not here; the message names near ones."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnsupportedArgument(OpsinError, TypeError):
+    """An argument that this network cannot mean."""
+
+
+Builder = Callable[..., nn.Module]
+BUILDERS: dict[str, tuple[Builder, dict[str, Any]]] = {}
+ABOUT: dict[str, dict[str, Any]] = {}
+OPERATORS: dict[str, Callable[..., nn.Module]] = {}
+
+
+def about(
+    *,
+    title: str,
+    arxiv: str | None,
+    licence: str,
+    native: int = 224,
+    multiple: int = 1,
+    dilates: bool = False,
+    task: str = "classify",
+) -> dict[str, Any]:
+    """What is told about a family: its paper, the licence of the authors' code, and what its networks accept.
+
+    `native` is the side in pixels that the published weights use, `multiple` what input sides must be divisible by,
+    `dilates` whether strides may be traded for dilation (`output_stride`), `task` what the head answers.
+    """
+    return dict(
+        title=title, arxiv=arxiv, licence=licence, native=native, multiple=multiple, dilates=dilates, task=task
+    )
+
+
+def family(told: Mapping[str, Any], /, **variants: Mapping[str, Any]) -> Callable[[Builder], Builder]:
+    """Register a builder once for each variant: the arguments that tell it apart (and facts where they differ)."""
+
+    def register(build: Builder) -> Builder:
+        module = build.__module__.rpartition(".")[2]
+        for name, entry in variants.items():
+            arguments = {k: v for k, v in entry.items() if k not in FACTS}
+            BUILDERS[name] = (build, arguments)
+            ABOUT[name] = {**told, **{k: v for k, v in entry.items() if k in FACTS}, "family": module}
+        return build
+
+    return register
+
+
+@functools.cache
+def table() -> dict[str, dict[str, Any]]:
+    """The shipped facts of every network, by name."""
+    text = files("opsin.families").joinpath("facts.json").read_text()
+    return {name: {"name": name, **entry} for name, entry in json.loads(text).items()}
+
+
+def natural(name: str) -> list[Any]:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the networks that match a wildcard pattern (`"resnet*"`), in natural order."""
+    return sorted(fnmatch.filter(table(), pattern), key=natural)
+
+
+def facts(name: str) -> dict[str, Any]:
+    """What is known of a network without building it: params, macs (at `native` pixels), strides, widths, paper, licence.
+
+    Raises:
+        UnknownName: no such network; near names are suggested.
+    """
+    known = table()
+    if name not in known:
+        near = get_close_matches(name, known, 3, 0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`opsin list` shows them all."
+        raise UnknownName(f"no network is called {name!r}; {hint}")
+    return dict(known[name])
+
+
+def capabilities(name: str) -> dict[str, Any]:
+    """What a network can be asked for, known before building.
+
+    `arguments`: the keywords its builder takes; `output_stride`: the values it accepts; `multiple`: what input sides
+    must be divisible by; `native`: the side in pixels its published weights use; `strides`: of its stages.
+
+    Raises:
+        UnknownName: no such network; near names are suggested.
+    """
+    known = facts(name)
+    return {key: known[key] for key in ("arguments", "output_stride", "multiple", "native", "strides")}
+
+
+def builder(name: str) -> tuple[Builder, dict[str, Any]]:
+    """The function that builds a network, and its variant's arguments."""
+    if name not in BUILDERS:
+        import_module(f"opsin.families.{facts(name)['family']}")
+    return BUILDERS[name]
+
+
+def arguments(build: Builder) -> list[str]:
+    return list(inspect.signature(build).parameters)
+
+
+def check_arguments(name: str, build: Builder, given: Mapping[str, Any]) -> None:
+    allowed = [*arguments(build), "output_stride"]
+    for key in given:
+        if key not in allowed:
+            near = get_close_matches(key, allowed, 2, 0.6)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(allowed)}."
+            raise UnsupportedArgument(f"{name} takes no argument {key!r}; {hint}")
+    for key in ("num_classes", "in_chans"):
+        if key in given and (not isinstance(given[key], int) or given[key] < (key == "in_chans")):
+            raise UnsupportedArgument(f"{key} must be a whole number, not {given[key]!r}")
+    for key in ("drop_rate", "drop_path_rate"):
+        if key in given and not 0 <= given[key] < 1:
+            raise UnsupportedArgument(f"{key} is a probability: from 0 up to, not including, 1; not {given[key]!r}")
+
+
+def build(name: str, **given: Any) -> nn.Module:
+    """A new network with random weights; `given` are its builder's keywords, and `output_stride`.
+
+    Raises:
+        UnknownName: no such network.
+        UnsupportedArgument: a keyword or a value that this network cannot mean.
+    """
+    from .blocks.dilate import dilate
+
+    make, variant = builder(name)
+    check_arguments(name, make, given)
+    rest = {k: v for k, v in given.items() if k != "output_stride"}
+    net = make(**{**variant, **rest})
+    if "output_stride" in given:
+        allowed = output_strides(ABOUT[name], net.backbone.strides)
+        if given["output_stride"] not in allowed:
+            raise UnsupportedArgument(f"{name} has output_stride {allowed}, not {given['output_stride']!r}")
+        dilate(net, given["output_stride"])
+    net.config = {"architecture": name, "arguments": dict(given), "widths": {}}
+    return net
+
+
+def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:
+    last = strides[-1]
+    return [last, *(s for s in (16, 8) if s < last)] if told["dilates"] else [last]
+
+
+def operator(call: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """`"gnconv(order=3)"` -> a constructor awaiting its dim. Anything callable is returned as it is.
+
+    Raises:
+        UnknownName: no such operator.
+        UnsupportedArgument: text that is not a call with literal keyword arguments.
+    """
+    if callable(call):
+        return call
+    name, settings = parse_call(call)
+    if name not in OPERATORS:
+        near = get_close_matches(name, OPERATORS, 3, 0.5)
+        raise UnknownName(f"no operator is called {name!r}; there are {', '.join(near or sorted(OPERATORS))}")
+    return functools.partial(OPERATORS[name], **settings)
+
+
+def parse_call(text: str) -> tuple[str, dict[str, Any]]:
+    """`"name(key=literal, ...)"` -> (name, {key: literal}); nothing is evaluated but literals."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, {}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+            return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
+    except (SyntaxError, ValueError):
+        pass
+    raise UnsupportedArgument(f"{text!r} is not a call like name(key=value): keywords and plain values only")
+
+
+def rounded(channels: float, divisor: int = 8, floor: float = 0.9) -> int:
+    """The multiple of `divisor` nearest to a scaled channel count, never below `floor` of it."""
+    nearest = max(divisor, math.floor(channels + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < floor * channels else nearest
