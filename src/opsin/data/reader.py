@@ -13,9 +13,10 @@ from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from opsin.data.dataset import DataError, Sample, shown
+from opsin.data import idx
+from opsin.data.dataset import DataError, Sample
 
 Source = str | os.PathLike[str] | Sample
 
@@ -25,7 +26,6 @@ MAX_PIXELS = 2**29
 # These run other programs, hold no pixels, or are films.
 REFUSED = {"EPS", "PDF", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
 COMMON = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-IDX_SUFFIX = "-idx3-ubyte"
 
 _bomb_check = threading.Lock()
 
@@ -61,7 +61,7 @@ def decode(
     """
     sample = source if isinstance(source, Sample) else Sample(Path(source), 0)
     try:
-        if sample.path.name.endswith(IDX_SUFFIX):
+        if sample.path.name.endswith(idx.IMAGES):
             pixels = _idx(sample)
         elif sample.path.suffix.lower() == ".npy":
             pixels = _npy(sample)
@@ -83,13 +83,13 @@ def decode(
 def header(source: Source) -> tuple[str, str]:
     """Format name ("JPEG", "NPY", ...) and pixel type ("uint8", "uint16", "float32") without decoding the pixels."""
     sample = source if isinstance(source, Sample) else Sample(Path(source), 0)
-    if sample.path.name.endswith(IDX_SUFFIX):
+    if sample.path.name.endswith(idx.IMAGES):
         return "IDX", "uint8"
     try:
         if sample.path.suffix.lower() == ".npy":
             return "NPY", _pixel_type(np.load(sample.path, mmap_mode="r", allow_pickle=False), str(sample)).name
         with _bytes(sample) as data, _image(data, str(sample)) as image:
-            if _wants_tifffile(image, None):
+            if _wants_tifffile(image):
                 return "TIFF", _pixel_type(_tiff(data, str(sample)), str(sample)).name
             return image.format or "", {"I": "uint16", "F": "float32"}.get(image.mode.partition(";")[0], "uint8")
     except (OSError, ValueError):
@@ -154,9 +154,7 @@ def _formats() -> tuple[str, ...]:
     return COMMON + tuple(name for name in Image.OPEN if name not in REFUSED and name not in COMMON)
 
 
-def _file(
-    sample: Sample, channels: int | None, at_least: tuple[int, int] | None
-) -> tuple[np.ndarray, tuple[int, int]]:
+def _file(sample: Sample, channels: int | None, at_least: tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]]:
     with _bytes(sample) as data:
         try:
             image = _image(data, str(sample))
@@ -166,18 +164,17 @@ def _file(
             pixels = _tiff(data, str(sample))
             return bands(pixels, channels, str(sample)), pixels.shape[:2]
         with image:
-            if _wants_tifffile(image, channels):
+            if _wants_tifffile(image):
                 pixels = _tiff(data, str(sample))
                 return bands(pixels, channels, str(sample)), pixels.shape[:2]
             turn = image.getexif().get(0x0112, 1)
             sideways = turn in (5, 6, 7, 8)
             size = image.size if sideways else image.size[::-1]
             want = at_least[::-1] if at_least and sideways else at_least
-            pixels = _jpeg(data, image, channels, want) if image.format == "JPEG" else None
-            if pixels is None:
-                if image.format == "JPEG" and want:
-                    image.draft(None, (max(1, want[1]), max(1, want[0])))
-                pixels = _pillow(image, channels, str(sample))
+            fast = _jpeg(data, image, channels, want) if image.format == "JPEG" else None
+            if fast is None and image.format == "JPEG" and want:
+                image.draft(None, (want[1], want[0]))
+            pixels = _pillow(image, channels, str(sample)) if fast is None else fast
     return bands(_upright(pixels, turn), channels, str(sample)), size
 
 
@@ -191,12 +188,21 @@ def _jpeg(data: Any, image: Image.Image, channels: int | None, at_least: tuple[i
         return None
     data.seek(0)
     grey = image.mode == "L" or channels == 1
-    height, width = at_least or (0, 0)
+    halve = 8 if at_least else 1  # its other factors are slower than decoding everything
+    while halve > 1 and at_least and (image.height < halve * at_least[0] or image.width < halve * at_least[1]):
+        halve //= 2
+    height, width = -(-image.height // halve), -(-image.width // halve)
     try:
-        return decode_jpeg(data.read(), "GRAY" if grey else "RGB", min_height=height, min_width=width)
+        pixels: np.ndarray = decode_jpeg(data.read(), "GRAY" if grey else "RGB", min_height=height, min_width=width)
+        return pixels
     except ValueError:
         data.seek(0)
         return None
+
+
+def image_pixels(image: Image.Image, channels: int | None = 3, name: str = "image") -> np.ndarray:
+    """An open Pillow image as `read_image` gives it, (H, W, C), except that it is not turned upright."""
+    return bands(_pillow(image, channels, name), channels, name)
 
 
 def _pillow(image: Image.Image, channels: int | None, name: str) -> np.ndarray:
@@ -228,13 +234,13 @@ def _upright(pixels: np.ndarray, turn: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[:: -1 if down else 1, :: -1 if across else 1])
 
 
-def _wants_tifffile(image: Image.Image, channels: int | None) -> bool:
+def _wants_tifffile(image: Image.Image) -> bool:
     """Pillow reads TIFFs of one or of 8-bit bands; others it cuts to 8 bits or cannot hold."""
     if image.format != "TIFF":
         return False
     bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
     count = image.tag_v2.get(277, 1)  # type: ignore[attr-defined]
-    return count > 1 and (max(bits) > 8 or count > 4)
+    return bool(count > 1 and (max(bits) > 8 or count > 4))
 
 
 def _tiff(data: Any, name: str) -> np.ndarray:
@@ -286,17 +292,8 @@ def _typed(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _idx(sample: Sample) -> np.ndarray:
-    images = idx_images(sample.path)
+    images = idx.images(sample.path)
     row = int(sample.member or 0)
     if not 0 <= row < len(images):
         raise DataError(f"{sample.path} holds {len(images)} images, there is no number {row}")
     return np.array(images[row])[..., None]
-
-
-@lru_cache(maxsize=8)
-def idx_images(path: Path) -> np.ndarray:
-    """Memory-mapped images of an IDX file (LeCun's MNIST format: magic 0x803, three big-endian sizes), (N, H, W)."""
-    head = np.fromfile(path, dtype=">i4", count=4)
-    if len(head) < 4 or head[0] != 0x803 or path.stat().st_size != 16 + int(np.prod(head[1:].astype(np.int64))):
-        raise DataError(f"{shown(path)} is not a whole IDX file of 8-bit images")
-    return np.memmap(path, dtype=np.uint8, mode="r", offset=16, shape=tuple(int(n) for n in head[1:]))

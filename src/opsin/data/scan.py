@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from collections import deque
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,12 +34,12 @@ class Facts:
     error: str = ""
 
 
-def scan(data: Dataset, *, quiet: bool = False) -> list[Facts]:
+def scan(data: Dataset) -> list[Facts]:
     """Decodes every image once, on all cores, and remembers the result for every part of the dataset."""
     unknown = {sample.source: sample for sample in data if sample.source not in data.facts}
-    found = track(threaded(_facts, unknown.values()), "reading images", total=len(unknown), quiet=quiet)
-    for source, facts in zip(unknown, found):
-        data.facts[source] = facts
+    found = track(threaded(_facts, unknown.values()), "reading images", total=len(unknown))
+    if unknown:
+        data.facts.update(zip(unknown, found))
     return [data.facts[sample.source] for sample in data]
 
 
@@ -49,15 +49,17 @@ def _facts(sample: Sample) -> Facts:
         pixels, _ = decode(sample, channels=None)
     except DataError as error:
         return Facts(kind, error=str(error))
-    return Facts(kind, pixels.dtype.name, *pixels.shape, digest=digest(pixels))
+    height, width, count = pixels.shape
+    return Facts(kind, pixels.dtype.name, height, width, count, digest(pixels))
 
 
 def digest(pixels: np.ndarray) -> str:
     """A grey picture stored as equal red, green and blue has the same pixels as the grey one."""
     if pixels.shape[2] == 3 and (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all():
         pixels = pixels[..., :1]
-    head = f"{pixels.dtype.name} {pixels.shape}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=16, key=head[:64]).hexdigest()
+    state = hashlib.blake2b(f"{pixels.dtype.name} {pixels.shape}".encode(), digest_size=16)
+    state.update(np.ascontiguousarray(pixels).data)
+    return state.hexdigest()
 
 
 def cores() -> int:

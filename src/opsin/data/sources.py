@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from opsin.data.dataset import SPLITS, DataError, Dataset, Sample, few, shown
-from opsin.data.reader import IDX_SUFFIX, extensions
+from opsin.data.idx import IMAGES
+from opsin.data.reader import extensions
 
 PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 TABLES = {".csv": ",", ".tsv": "\t", ".parquet": ""}
@@ -56,7 +57,7 @@ def open(  # the verb of this package; the builtin is not needed here
         return _checked(_table(path, label, group))
     if group is not None:
         raise DataError(f"group={group!r} names a column of a table; {shown(path)} is a folder")
-    if any(path.glob(f"*{IDX_SUFFIX}*")):
+    if any(path.glob(f"*{IMAGES}*")):
         from opsin.data.samples import idx_folder
 
         return _checked(idx_folder(path, path.name))
