@@ -113,6 +113,7 @@ class Preprocess:
             seen = resize(
                 array, (bottom - top, right - left), self.interpolation, (left * x, top * y, right * x, bottom * y)
             )
+        seen = bands(seen, self.channels, "image")
         if seen.shape[:2] == self.size:
             return seen
         white = WHITE[array.dtype.name]
@@ -131,7 +132,8 @@ class Preprocess:
             array = bands(np.atleast_3d(image), self.channels, "array")
             return array, array.shape[:2]
         wanted = None if self.exact else (math.ceil(GAP * self.resized[0]), math.ceil(GAP * self.resized[1]))
-        return decode(image, self.channels, wanted)
+        grey_stays = None if self.channels == 3 else self.channels  # repeated after the resize, with the same result
+        return decode(image, grey_stays, wanted)
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         """The size that the whole image would be resized to."""

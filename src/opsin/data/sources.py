@@ -179,10 +179,9 @@ def _csv(path: Path, delimiter: str) -> tuple[list[str], list[dict[str, Any]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=delimiter)
-            rows = list(reader)
+            return list(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{shown(path)} is not a UTF-8 table with {delimiter!r} between columns: {error}") from error
-    return list(reader.fieldnames or ()), rows
 
 
 def _parquet(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
