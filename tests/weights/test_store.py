@@ -258,6 +258,15 @@ def test_another_number_of_classes_leaves_the_classifier_out_and_says_so(checkpo
     assert "this network has none" in capsys.readouterr().err
 
 
+def test_auxiliary_classifiers_are_left_out_too(tmp_path, capsys):
+    net = opsin.create_model("ddrnet23_slim", num_classes=3, auxiliary=True)
+    torch.save(net.state_dict(), tmp_path / "x.pth")
+    other = opsin.create_model("ddrnet23_slim", num_classes=4, auxiliary=True)
+    fill(other, source=str(tmp_path / "x.pth"))
+    assert "its classifier was left out" in capsys.readouterr().err
+    assert torch.equal(other.head.auxiliary.conv1.weight, net.head.auxiliary.conv1.weight)
+
+
 def test_other_input_channels_get_the_mean_filter(checkpoint, model, capsys):
     net = opsin.create_model(SMALL, pretrained=str(checkpoint), num_classes=5, in_chans=1).eval()
     assert "reads 1 channels with the mean filter" in capsys.readouterr().err

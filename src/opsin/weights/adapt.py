@@ -1,5 +1,6 @@
 """Tensors under our names into a network: all of them, or an error that lists what does not fit."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -35,7 +36,7 @@ def pour(model: nn.Module, state: Mapping[str, Tensor], source: str, exact: bool
     for text in [*said, _told(left_out, wanted)]:
         if text:
             say(f"{source}: {text}")
-    return not left_out and bool(_head(model, wanted))
+    return not left_out and any(name.startswith(_classifiers(model)) for name in wanted)
 
 
 def _positions(model: nn.Module, state: dict[str, Tensor]) -> str:
@@ -68,10 +69,8 @@ def _channels(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 def _classifier(model: nn.Module, state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     """Names of a classifier of another number of classes, taken out of the state."""
-    prefix = _classifier_path(model)
-    if not prefix:
-        return []
-    theirs = [name for name in state if name.startswith(prefix)]
+    prefixes = _classifiers(model)
+    theirs = [name for name in state if name.startswith(prefixes)]
     same = all(name in wanted and state[name].shape[:1] == wanted[name].shape[:1] for name in theirs)
     if same:
         return []
@@ -80,14 +79,11 @@ def _classifier(model: nn.Module, state: dict[str, Tensor], wanted: Mapping[str,
     return theirs
 
 
-def _classifier_path(model: Any) -> str:
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
-    return next((f"{path}." for path, module in model.named_modules() if module is classifier), "")
-
-
-def _head(model: nn.Module, wanted: Mapping[str, Tensor]) -> list[str]:
-    prefix = _classifier_path(model)
-    return [name for name in wanted if prefix and name.startswith(prefix)]
+def _classifiers(model: Any) -> tuple[str, ...]:
+    """What names of classifiers begin with: the head's own, and those of auxiliary heads inside it."""
+    main = model.get_classifier() if hasattr(model, "get_classifier") else None
+    modules = model.named_modules()
+    return tuple(f"{path}." for path, m in modules if m is main or re.fullmatch(r"head\.(.+\.)?fc", path))
 
 
 def _told(left_out: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
