@@ -47,7 +47,7 @@ SIZES = {
 
 
 def at(size: str, patch: int, pixels: int, **more: Any) -> dict[str, Any]:
-    return dict(**SIZES[size], patch=patch, img_size=pixels, native=pixels, multiple=patch, **more)
+    return {**SIZES[size], "patch": patch, "img_size": pixels, "native": pixels, "multiple": patch, **more}
 
 
 class Both(nn.Module):
@@ -120,7 +120,7 @@ DISTILLED = dict(tokens={"cls": 1, "dist": 1}, head=distilled)
     vit_huge_patch14_224=at("huge", 14, 224),
     vit_giant_patch14_224=at("giant", 14, 224),
     vit_gigantic_patch14_224=at("gigantic", 14, 224),
-    vit_base_patch16_gap_224=at("base", 16, 224, **GAP),
+    vit_base_patch16_gap_224=at("base", 16, 224, heads=16, **GAP),
     vit_huge_patch14_gap_224=at("huge", 14, 224, **GAP),
     vit_huge_patch16_gap_448=at("huge", 16, 448, **GAP),
     vit_giant_patch16_gap_224=at("giant", 16, 224, **GAP),

@@ -1,0 +1,212 @@
+"""What every network of the registry must do, run over the smallest of each code path."""
+
+import json
+import random
+
+import pytest
+import torch
+from torch.func import functional_call
+
+import opsin
+from opsin.blocks import FeatureMaps
+from opsin.families.golden import digest, measured
+from opsin.registry import BUILDERS, builder, facts, list_models
+from opsin.width import atoms, axes, fixed, narrow, slices, widths
+from zoo import apart, image, representatives, small, small_size
+
+each_path = pytest.mark.parametrize("name", representatives())
+
+# Dimensions of parameters that belong to no width, by the end of the parameter's name: pixels' channels, classes,
+# places on a grid. Anything else that `fixed` finds is a producer and a consumer that both forgot their width.
+FREE = (
+    "stem.conv.weight",
+    "stem.0.weight",
+    "patches.weight",
+    "fc.weight",
+    "fc.bias",
+    "distilled.weight",
+    "distilled.bias",
+    "positions.table",
+    "bias.table",
+)
+
+
+def test_the_table_lists_exactly_the_registered_networks():
+    assert sorted(BUILDERS) == sorted(list_models())
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_builds_on_meta_with_the_golden_names_and_parameters(name):
+    build, variant = builder(name)
+    with torch.device("meta"):
+        net = build(**variant)
+    assert sum(p.numel() for p in net.parameters()) == facts(name)["params"]
+    assert digest(net) == facts(name)["names"]
+
+
+@each_path
+def test_facts_are_measured(name):
+    told = facts(name)
+    told.pop("name")
+    assert json.loads(json.dumps(measured(name))) == told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(list_models()) - set(representatives())))
+def test_all_facts_are_measured(name):
+    test_facts_are_measured(name)
+
+
+@each_path
+def test_trains_a_step(name):
+    net = small(name, num_classes=5, **({"drop_path_rate": 0.1} if "drop_path_rate" in facts(name)["arguments"] else {}))
+    y = net.train()(image(name))
+    y.square().mean().backward()
+    silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert silent == []
+    assert y.shape[:2] == (2, 5)
+
+
+@each_path
+def test_features_have_the_promised_widths_and_strides(name):
+    net, size = small(name).eval(), small_size(name)
+    with torch.no_grad():
+        maps = net.forward_intermediates(image(name))
+        only = FeatureMaps(net, [0, -1])
+        first, last = only(image(name))
+    assert [m.shape[1] for m in maps] == net.feature_info.channels() == facts(name)["widths"]
+    assert [size // m.shape[-1] for m in maps] == net.feature_info.reduction() == facts(name)["strides"]
+    assert torch.equal(first, maps[0])
+    assert torch.equal(last, maps[-1])
+    assert only.feature_info.channels() == [facts(name)["widths"][0], facts(name)["widths"][-1]]
+
+
+@each_path
+def test_head_in_two_steps_is_the_head(name):
+    net = small(name).eval()
+    with torch.no_grad():
+        x = image(name)
+        made = net.forward_features(x)
+        assert apart(net.forward_head(made), net(x)) < 1e-5
+        assert net.forward_head(made, pre_logits=True).shape == (2, net.num_features)
+
+
+@each_path
+def test_no_classifier_then_a_new_one(name):
+    net = small(name, num_classes=0).eval()
+    with torch.no_grad():
+        assert net(image(name)).shape[:2] == (2, net.num_features)
+        net.reset_classifier(3)
+        assert net(image(name)).shape[:2] == (2, 3)
+
+
+@each_path
+@pytest.mark.parametrize("chans", [1, 5])
+def test_other_channels(name, chans):
+    with torch.no_grad():
+        assert small(name, in_chans=chans).eval()(image(name, chans=chans)).isfinite().all()
+
+
+@each_path
+def test_odd_sizes_where_promised(name):
+    step, low = facts(name)["multiple"], small_size(name)
+    x = torch.randn(1, 3, low + step * 3, low + step * 7)
+    with torch.no_grad():
+        assert small(name).eval()(x).isfinite().all()
+
+
+def kept(net, seed: int) -> dict[str, list[int]]:
+    draw = random.Random(seed)
+    return {n: sorted(draw.sample(range(w), max(1, int(w) * 2 // 3))) for n, w in widths(net).items()}
+
+
+@each_path
+def test_survives_narrowing_every_width(name):
+    net = small(name).eval()
+    keep = kept(net, 0)
+    thin, x = narrow(net, keep), image(name)
+    with torch.no_grad():
+        y = thin(x)
+        borrowed = functional_call(narrow(net, keep), slices(net, keep), (x,))
+    assert y.isfinite().all()
+    assert torch.equal(y, borrowed)
+    assert sum(p.numel() for p in thin.parameters()) < sum(p.numel() for p in net.parameters())
+    assert thin.num_features == int(thin.head.width)
+
+
+@each_path
+def test_dropped_channels_are_the_ones_that_were_silent(name):
+    """A network whose channels are zeroed equals the one that never had them: the layout of every width is right."""
+    net = small(name).double().eval()
+    x = image(name).double()
+    across = {id(a) for m in net.modules() if isinstance(m, torch.nn.LayerNorm) for w in m.normalized_shape for a in atoms(w)}
+    named = {n: w for n, w in widths(net).items() if id(w) not in across}
+    names = random.Random(0).sample(sorted(named), min(12, len(named)))
+    with torch.no_grad():
+        for one in names:
+            keep = {one: kept(net, 1)[one]}
+            silenced = small(name).double().eval()
+            silence(silenced, widths(silenced)[one], keep[one])
+            assert apart(narrow(net, keep)(x), silenced(x)) < 1e-9, one
+
+
+def silence(net, width, keep) -> None:
+    gone = {id(width): torch.tensor(sorted(set(range(width)) - set(keep)))}
+    for m in net.modules():
+        for tensor, dims in axes(m).items():
+            t = getattr(m, tensor, None)
+            for d, w in enumerate(dims):
+                if t is not None and any(id(a) in gone for a in atoms(w)):
+                    t.data.index_fill_(d, w.index(gone), 0.0) if len(atoms(w)) == 1 else fill(t.data, d, w, width, gone)
+
+
+def fill(t, d, w, width, gone) -> None:
+    """Zero the dropped channels of one part of a composed width, leaving its other parts."""
+    stays = w.index({id(width): torch.tensor(sorted(set(range(width)) - set(gone[id(width)].tolist())))})
+    t.index_fill_(d, torch.tensor(sorted(set(range(w)) - set(stays.tolist()))), 0.0)
+
+
+@each_path
+def test_no_dimension_has_lost_its_width(name):
+    assert [k for k in fixed(small(name)) if not k.endswith(FREE)] == []
+
+
+@each_path
+def test_checkpointing_changes_no_gradient(name):
+    net = small(name).double()
+    x, grads = image(name).double(), []
+    for enable in (False, True):
+        net.set_grad_checkpointing(enable)
+        net.zero_grad()
+        torch.manual_seed(0)
+        net.train()(x).square().mean().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert apart(*grads) < 1e-9
+
+
+@each_path
+def test_layer_groups_cover_every_parameter_once(name):
+    net = small(name)
+    grouped = [k for group in net.layer_groups() for k in group]
+    assert sorted(grouped) == sorted(k for k, _ in net.named_parameters())
+    assert len(net.layer_groups()) >= 6
+    assert net.no_weight_decay() <= set(grouped)
+
+
+@each_path
+def test_exports(name):
+    net = small(name).eval()
+    x = image(name)
+    program = torch.export.export(net, (x,), strict=False)
+    with torch.no_grad():
+        assert apart(program.module()(x), net(x)) < 1e-4
+
+
+@pytest.mark.parametrize("name", [n for n in representatives() if len(facts(n)["output_stride"]) > 1])
+@pytest.mark.parametrize("stride", [16, 8])
+def test_finer_maps_with_the_same_weights(name, stride):
+    coarse, fine = opsin.create_model(name), opsin.create_model(name, output_stride=stride)
+    fine.load_state_dict(coarse.state_dict())
+    with torch.no_grad():
+        y = fine.eval().forward_intermediates(image(name))[-1]
+    assert small_size(name) // y.shape[-1] == stride == fine.feature_info.reduction()[-1]

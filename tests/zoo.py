@@ -1,0 +1,82 @@
+"""Which networks stand for all: the smallest variant of each code path, small inputs for it, weights worth comparing."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from opsin.families.golden import load_families
+from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
+
+
+SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads")
+
+
+def code_path(name: str) -> tuple:
+    """What tells apart networks that run different code: builder, and its arguments but for mere sizes."""
+    build, variant = builder(name)
+    return build.__qualname__, frozenset((k, kind(v)) for k, v in variant.items() if k not in SIZES)
+
+
+def kind(value: Any) -> Any:
+    if isinstance(value, functools.partial):
+        return value.func.__qualname__, *((k, kind(v)) for k, v in sorted(value.keywords.items()))
+    return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None
+
+
+@functools.cache
+def representatives() -> list[str]:
+    """The smallest network of every code path."""
+    load_families()
+    smallest: dict[tuple, str] = {}
+    for name in sorted(list_models(), key=lambda n: (facts(n)["params"], n)):
+        smallest.setdefault(code_path(name), name)
+    return sorted(smallest.values())
+
+
+def small_size(name: str) -> int:
+    """A side in pixels that is quick and legal."""
+    multiple = ABOUT[name]["multiple"] if name in ABOUT else facts(name)["multiple"]
+    return math.lcm(multiple, 32) if multiple * 4 > 32 else 64
+
+
+def small(name: str, seed: int = 0, **given: Any) -> nn.Module:
+    """A network with drawn weights, on a small grid if it has one."""
+    build, variant = builder(name)
+    if "img_size" in variant:
+        given.setdefault("img_size", small_size(name))
+    torch.manual_seed(seed)
+    net = build(**{**variant, **given})
+    randomise(net, seed)
+    return net
+
+
+def image(name: str, batch: int = 2, chans: int = 3, size: int | None = None, seed: int = 1) -> Tensor:
+    size = size or small_size(name)
+    return torch.randn(batch, chans, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def randomise(net: nn.Module, seed: int = 0) -> None:
+    """Weights, statistics and gains drawn so that no part of a network is silent."""
+    draw = torch.Generator().manual_seed(seed)
+    for name, t in net.state_dict().items():
+        if not t.is_floating_point():
+            continue
+        if name.endswith("running_var") or (t.ndim <= 1 and name.endswith(("weight", "gamma"))):
+            t.copy_(1 + 0.1 * torch.randn(t.shape, generator=draw).abs())
+        elif t.ndim <= 1:
+            t.copy_(0.1 * torch.randn(t.shape, generator=draw))
+        else:
+            t.copy_(torch.randn(t.shape, generator=draw) / math.sqrt(t[0].numel()))
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """Largest difference as a share of the second's standard deviation."""
+    return float((a - b).abs().max() / b.std())
+
+
+__all__ = ["BUILDERS", "apart", "image", "randomise", "representatives", "small", "small_size"]
