@@ -147,14 +147,22 @@ def converted(model: nn.Module, record: dict[str, Any], output: str = "probabili
     example = torch.zeros(2, *record["size"], record["channels"], dtype=torch.uint8)
     try:
         with _hushed(), torch.no_grad():
-            program: Any = torch.onnx.export(
-                whole, (example,), dynamo=True, verbose=False, input_names=["pixels"], output_names=[output],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+            program: Any = torch.onnx.export(_traced(whole, example), dynamo=True, verbose=False,
+                                             input_names=["pixels"], output_names=[output])
     except ImportError as error:
         raise OpsinError('exporting needs ONNX: pip install "opsin[onnx]"') from error
     except Exception as error:  # whatever the tracer stumbled over
         raise ExportError(f"torch cannot export {type(model).__name__}: {str(error).strip()[:500]}") from error
     return program.model_proto
+
+
+def _traced(whole: nn.Module, example: Tensor) -> Any:
+    """The graph with a free batch; the quick tracer takes `len(x)` for a constant, the strict one does not."""
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    try:
+        return torch.export.export(whole, (example,), dynamic_shapes=shapes)
+    except Exception:  # the strict tracer's own error is the one to report
+        return torch.export.export(whole, (example,), dynamic_shapes=shapes, strict=True)
 
 
 def prove(path: Path, pictures: Sequence[Pixels], expected: np.ndarray, tolerance: float, threads: int | None,

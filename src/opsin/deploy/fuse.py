@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +32,6 @@ def _folds(conv: nn.Module, norm: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _fold(conv: nn.Module, norm: nn.Module) -> None:
+def _fold(conv: Any, norm: Any) -> None:
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)

@@ -28,7 +28,7 @@ def opened(picture: Picture, channels: int) -> Pixels:
 
 def checked(preprocessing: dict[str, Any]) -> dict[str, Any]:
     """The record with its defaults filled in; one that cannot be carried out here raises OpsinError."""
-    size = preprocessing.get("size")
+    size: Any = preprocessing.get("size")
     whole = isinstance(size, list | tuple) and [type(n) for n in size] == [int, int]
     if not whole or not 0 < min(size) <= max(size) < 9999:
         raise OpsinError(f"preprocessing size {size!r}: give [height, width] in pixels")
