@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import torch
+from reference import timm
 from safetensors.torch import load_file, save_file
-from zoo import randomise
+from zoo import randomise, representatives
 
 import opsin
+from opsin.registry import facts
 from opsin.weights import WeightsError, fill, load, save
 from opsin.width import narrow, widths
 from weights.standin import timm_config
@@ -241,13 +243,17 @@ def test_a_local_file_fills_a_network(checkpoint, model):
     assert len(net.config["provenance"]["sha256"]) == 64
 
 
-def test_timm_names_are_known(tmp_path):
-    from reference import timm
+THEIRS = {facts(name)["family"]: name for name in reversed(representatives()) if timm.is_model(name)}
+PATHS = {*THEIRS.values(), "deit_tiny_distilled_patch16_224", "tf_efficientnet_lite0", "vit_tiny_patch16_224"}
 
-    theirs = timm.create_model("resnet18", num_classes=7).eval()
+
+@pytest.mark.parametrize("name", sorted(PATHS))
+def test_checkpoints_under_timms_names_fill_every_family(tmp_path, name):
+    theirs = timm.create_model(name, num_classes=7).eval()
+    randomise(theirs, 0)
     torch.save({"model": {f"module.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "x.pth")
-    net = opsin.create_model("resnet18", pretrained=str(tmp_path / "x.pth"), num_classes=7).eval()
-    x = torch.randn(1, 3, 64, 64)
+    net = opsin.create_model(name, pretrained=str(tmp_path / "x.pth"), num_classes=7).eval()
+    x = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         close(net(x), theirs(x))
 
