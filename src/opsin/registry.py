@@ -20,7 +20,6 @@ from torch import nn
 from .errors import OpsinError
 
 FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: what is told about it, not passed to the builder
-SHARED = ("num_classes", "in_chans", "drop_rate", "drop_path_rate")
 
 
 class UnknownName(OpsinError, KeyError):
@@ -126,43 +125,6 @@ def builder(name: str) -> tuple[Builder, dict[str, Any]]:
 
 def arguments(build: Builder) -> list[str]:
     return list(inspect.signature(build).parameters)
-
-
-def check_arguments(name: str, build: Builder, given: Mapping[str, Any]) -> None:
-    allowed = [*arguments(build), "output_stride"]
-    for key in given:
-        if key not in allowed:
-            near = get_close_matches(key, allowed, 2, 0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(allowed)}."
-            raise UnsupportedArgument(f"{name} takes no argument {key!r}; {hint}")
-    for key in ("num_classes", "in_chans"):
-        if key in given and (not isinstance(given[key], int) or given[key] < (key == "in_chans")):
-            raise UnsupportedArgument(f"{key} must be a whole number, not {given[key]!r}")
-    for key in ("drop_rate", "drop_path_rate"):
-        if key in given and not 0 <= given[key] < 1:
-            raise UnsupportedArgument(f"{key} is a probability: from 0 up to, not including, 1; not {given[key]!r}")
-
-
-def build(name: str, **given: Any) -> nn.Module:
-    """A new network with random weights; `given` are its builder's keywords, and `output_stride`.
-
-    Raises:
-        UnknownName: no such network.
-        UnsupportedArgument: a keyword or a value that this network cannot mean.
-    """
-    from .blocks.dilate import dilate
-
-    make, variant = builder(name)
-    check_arguments(name, make, given)
-    rest = {k: v for k, v in given.items() if k != "output_stride"}
-    net = make(**{**variant, **rest})
-    if "output_stride" in given:
-        allowed = output_strides(ABOUT[name], net.backbone.strides)
-        if given["output_stride"] not in allowed:
-            raise UnsupportedArgument(f"{name} has output_stride {allowed}, not {given['output_stride']!r}")
-        dilate(net, given["output_stride"])
-    net.config = {"architecture": name, "arguments": dict(given), "widths": {}}
-    return net
 
 
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:
