@@ -19,7 +19,7 @@ from torch import nn
 
 from .errors import OpsinError
 
-FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: what is told about it, not passed to the builder
+FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: told about it, not passed to the builder
 
 
 class UnknownName(OpsinError, KeyError):
@@ -90,7 +90,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of a network without building it: params, macs (at `native` pixels), strides, widths, paper, licence.
+    """What is known of a network unbuilt: params, macs (at `native` pixels), strides, widths, paper, licence.
 
     Raises:
         UnknownName: no such network; near names are suggested.
@@ -155,7 +155,9 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            settings = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            if len(settings) == len(node.keywords):  # none unpacked from a dictionary, none twice
+                return node.func.id, settings
     except (SyntaxError, ValueError):
         pass
     raise UnsupportedArgument(f"{text!r} is not a call like name(key=value): keywords and plain values only")
