@@ -62,7 +62,7 @@ def test_conv_is_act_of_norm_of_conv():
     assert [name for name, _ in Conv(3, 4, act=None).named_children()] == ["conv", "norm"]
 
 
-# ------------------------------------------------- norms, gains, pools -------------------------------------------------
+# ---------------------------------------------- norms, gains, pools ----------------------------------------------
 
 
 def test_layer_norm_over_channels_wherever_they_are():

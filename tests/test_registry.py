@@ -56,7 +56,8 @@ def test_names_are_listed_in_natural_order():
 
 def test_facts_and_capabilities_are_plain_copies():
     told = facts("resnet50")
-    assert (told["params"], told["strides"], told["widths"]) == (25557032, [2, 4, 8, 16, 32], [64, 256, 512, 1024, 2048])
+    assert (told["params"], told["strides"]) == (25557032, [2, 4, 8, 16, 32])
+    assert told["widths"] == [64, 256, 512, 1024, 2048]
     assert json.loads(json.dumps(told)) == told
     told["params"] = 0
     assert facts("resnet50")["params"] == 25557032
@@ -67,7 +68,7 @@ def test_facts_and_capabilities_are_plain_copies():
 
 @pytest.mark.parametrize("ask", [facts, capabilities, build, opsin.create_model])
 def test_unknown_names_suggest_near_ones(ask):
-    with pytest.raises(UnknownName, match="no network is called 'resnet5O'; did you mean .*resnet50") as caught:
+    with pytest.raises(UnknownName, match=r"no network is called 'resnet5O'; did you mean .*resnet50") as caught:
         ask("resnet5O")
     assert isinstance(caught.value, OpsinError)
     assert isinstance(caught.value, KeyError)
@@ -103,7 +104,7 @@ def test_arguments_that_a_network_cannot_mean(given, message):
 
 @pytest.mark.parametrize("size", [100, 0, -16, 8, True, 224.0, "224", (224, 100), (224,), (224, 224, 3), None])
 def test_sizes_that_patches_do_not_fill(size):
-    with pytest.raises(UnsupportedArgument, match="img_size .* is not filled by patches of 16 pixels: take a multiple"):
+    with pytest.raises(UnsupportedArgument, match=r"img_size .* is not filled by patches of 16 pixels: take a multiple"):
         opsin.create_model("vit_tiny_patch16_224", img_size=size)
 
 

@@ -105,8 +105,8 @@ def test_a_width_is_named_by_the_smallest_module_of_all_its_users():
 
 
 def test_equal_names_are_numbered():
-    sizes = nn.Linear(Width(2, "n"), Width(3, "n")), nn.Linear(Width(4, "n"), Width(5, "n_2")), nn.Linear(6, Width(7, "n"))
-    net = nn.Sequential(nn.Sequential(*sizes), nn.Linear(Width(8, "n"), 5))
+    a, b = nn.Linear(Width(2, "n"), Width(3, "n")), nn.Linear(Width(4, "n"), Width(5, "n_2"))
+    net = nn.Sequential(nn.Sequential(a, b, nn.Linear(6, Width(7, "n"))), nn.Linear(Width(8, "n"), 5))
     assert {k: int(v) for k, v in widths(net).items()} == {
         "0.0.n": 3, "0.0.n_2": 2, "0.1.n_2": 5, "0.1.n": 4, "0.2.n": 7, "1.n": 8
     }
@@ -156,7 +156,8 @@ def test_slices_are_views_and_train_their_corner():
 
 def test_buffers_and_depthwise_convolutions_follow():
     dim = Width(6, "dim")
-    net = nn.Sequential(nn.Conv2d(3, dim, 1), nn.Conv2d(dim, dim, 3, groups=dim), nn.BatchNorm2d(dim), nn.Conv2d(dim, 2, 1))
+    depthwise, norm = nn.Conv2d(dim, dim, 3, groups=dim), nn.BatchNorm2d(dim)
+    net = nn.Sequential(nn.Conv2d(3, dim, 1), depthwise, norm, nn.Conv2d(dim, 2, 1))
     net[2].running_mean.copy_(torch.arange(6.0))
     thin = narrow(net, {"dim": [5, 0]})
     assert thin[1].groups == thin[1].weight.shape[0] == 2
