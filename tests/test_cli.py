@@ -58,9 +58,9 @@ def refused(answer: tuple[int, str, str], *words: str) -> None:
 def test_as_a_program():
     env = {**os.environ, "PYTHONPATH": str(SRC)}
     command = [sys.executable, "-m", "opsin"]
-    good = subprocess.run([*command, "--version"], env=env, capture_output=True, text=True, check=False, timeout=120)
+    how = dict(env=env, capture_output=True, text=True, check=False, timeout=120)
+    good, bad = (subprocess.run([*command, *rest], **how) for rest in (["--version"], ["info", "resnet5"]))
     assert (good.returncode, good.stdout, good.stderr) == (0, f"{opsin.__version__}\n", "")
-    bad = subprocess.run([*command, "info", "resnet5"], env=env, capture_output=True, text=True, check=False, timeout=120)
     refused((bad.returncode, bad.stdout, bad.stderr), "'resnet5'", "did you mean", "resnet50")
 
 

@@ -104,7 +104,7 @@ def test_arguments_that_a_network_cannot_mean(given, message):
 
 @pytest.mark.parametrize("size", [100, 0, -16, 8, True, 224.0, "224", (224, 100), (224,), (224, 224, 3), None])
 def test_sizes_that_patches_do_not_fill(size):
-    with pytest.raises(UnsupportedArgument, match=r"img_size .* is not filled by patches of 16 pixels: take a multiple"):
+    with pytest.raises(UnsupportedArgument, match=r"img_size .* not filled by patches of 16 pixels: take a multiple"):
         opsin.create_model("vit_tiny_patch16_224", img_size=size)
 
 
