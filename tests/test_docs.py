@@ -46,7 +46,7 @@ def test_the_family_guide(written):
     family = written("opsin.families.convmixer", source)
     exec(use, {})
     ours = opsin.create_model("convmixer_768_32", depth=2).double().eval()
-    theirs = timm.create_model("convmixer_768_32", depth=2).double().eval()
+    theirs = timm.models.convmixer.ConvMixer(768, 2, 7, 7, act_layer=torch.nn.ReLU).double().eval()
     randomise(theirs)
     ours.load_state_dict(rename(theirs.state_dict(), family.TIMM))
     x = torch.randn(2, 3, 35, 49).double()
