@@ -63,14 +63,15 @@ def call(net: nn.Module, x: Tensor, train: bool) -> Callable[[], None]:
 
 
 def measure(calls: list[Callable[[], None]], seconds: float) -> np.ndarray:
-    """Milliseconds (rounds, sides, 2): CPU and wall time of each call, the order turned every round."""
+    """Milliseconds (rounds, sides, 2): CPU and wall time of each call, every round in another order."""
     for one in calls:
         one()
+    draw = np.random.default_rng(0)
     rounds: list[list[tuple[float, float]]] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rounds) < 5:
         made = [(0.0, 0.0)] * len(calls)
-        for i in np.roll(range(len(calls)), len(rounds)):
+        for i in draw.permutation(len(calls)):
             cpu, wall = time.process_time(), time.perf_counter()
             calls[i]()
             made[i] = (time.process_time() - cpu) * 1e3, (time.perf_counter() - wall) * 1e3
