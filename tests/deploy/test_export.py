@@ -10,7 +10,7 @@ from torch import nn
 
 from opsin.deploy import export as exporting
 from opsin.deploy.export import ExportError, export, torch_answers
-from opsin.deploy.pixels import cropped
+from opsin.evaluate.pixels import cropped
 from opsin.deploy.runtimes import Runtime
 from opsin.errors import OpsinError
 from opsin.width import Width

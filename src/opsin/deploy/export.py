@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from opsin.deploy.fuse import fuse
 from opsin.deploy.graph import describe, prepend_resize
-from opsin.deploy.pixels import Picture, Pixels, checked, cropped, opened
+from opsin.evaluate.pixels import Picture, Pixels, checked, cropped, opened
 from opsin.deploy.plain import plain
 from opsin.deploy.runtimes import Runtime
 from opsin.errors import OpsinError

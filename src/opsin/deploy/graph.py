@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from opsin.deploy.pixels import MODES, short_side
+from opsin.evaluate.pixels import MODES, short_side
 
 
 def prepend_resize(proto: Any, record: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.deploy.pixels import Picture, Pixels, checked, cropped, opened
+from opsin.evaluate.pixels import Picture, Pixels, checked, cropped, opened
 from opsin.errors import OpsinError
 from opsin.evaluate.latency import session
 
