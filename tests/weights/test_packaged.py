@@ -15,13 +15,6 @@ from opsin.weights.errors import WeightsError
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty cache folder of the test's own."""
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def index(tmp_path, monkeypatch):
     """A folder that pip takes packages from instead of the network, with one wheel in it; returns the wheel."""
     folder = tmp_path / "index"

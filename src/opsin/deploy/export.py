@@ -55,22 +55,31 @@ RESIZE = "; any_size=False leaves the resize out of the file and is exact, a lar
 
 
 class FromPixels(nn.Module):
-    """softmax(model((pixels - mean) / std) / temperature), pixels uint8 (N, H, W, C)"""
+    """model((pixels / 255 - mean) / std), pixels uint8 (N, H, W, C)"""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: nn.Module, record: dict[str, Any], temperature: float):
+    def __init__(self, model: nn.Module, record: dict[str, Any]):
         super().__init__()
         mean, std = (torch.tensor(record[key], dtype=torch.float32) for key in ("mean", "std"))
-        self.model, self.temperature = model, temperature
+        self.model = model
         self.register_buffer("scale", (1 / (255 * std)).view(-1, 1, 1))
         self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
-        logits: Tensor = self.model(x)
-        return (logits / self.temperature).softmax(-1)
+        return self.model(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+
+
+class Probabilities(nn.Module):
+    """softmax(model(x) / temperature)"""
+
+    def __init__(self, model: nn.Module, temperature: float):
+        super().__init__()
+        self.model, self.temperature = model, temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.model(x) / self.temperature).softmax(-1)
 
 
 def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[Picture],
@@ -99,7 +108,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[P
     names = list(labels or config.get("labels") or map(str, range(expected.shape[1])))
     if len(names) != expected.shape[1]:
         raise ExportError(f"{len(names)} labels for a model of {expected.shape[1]} classes: give one name a class")
-    proto = converted(model, record, temperature)
+    proto = converted(Probabilities(model, temperature), record)
     if any_size:
         prepend_resize(proto, record)
     describe(proto, {"licence": config.get("licence"), "provenance": config.get("provenance"), **(facts or {}),
@@ -120,7 +129,7 @@ def torch_answers(model: nn.Module, pictures: Sequence[Pixels], record: dict[str
                   batch: int = 16) -> np.ndarray:
     """Probabilities (N, K) from pixels (H, W, C) by Pillow and torch."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    whole, out = FromPixels(model, record, temperature).to(device), []
+    whole, out = FromPixels(Probabilities(model, temperature), record).to(device), []
     with evaluating(whole):
         for start in range(0, len(pictures), batch):
             pixels = np.stack([cropped(p, record) for p in pictures[start : start + batch]])
@@ -128,14 +137,18 @@ def torch_answers(model: nn.Module, pictures: Sequence[Pixels], record: dict[str
     return np.concatenate(out)
 
 
-def converted(model: nn.Module, record: dict[str, Any], temperature: float) -> Any:
-    """The ONNX model (a protobuf) from uint8 pixels (N, H, W, C) of the record's size to probabilities."""
-    whole = FromPixels(plain(fuse(model)).float().cpu(), record, temperature).eval()
+def converted(model: nn.Module, record: dict[str, Any], output: str = "probabilities") -> Any:
+    """The ONNX model (a protobuf) from uint8 pixels (N, H, W, C) of the record's size to what the module makes of them.
+
+    Raises:
+        ExportError: torch cannot export the module.
+    """
+    whole = FromPixels(plain(fuse(model)).float().cpu(), record).eval()
     example = torch.zeros(2, *record["size"], record["channels"], dtype=torch.uint8)
     try:
         with _hushed(), torch.no_grad():
             program: Any = torch.onnx.export(_traced(whole, example), dynamo=True, verbose=False,
-                                             input_names=["pixels"], output_names=["probabilities"])
+                                             input_names=["pixels"], output_names=[output])
     except ImportError as error:
         raise OpsinError('exporting needs ONNX: pip install "opsin[onnx]"') from error
     except Exception as error:  # whatever the tracer stumbled over

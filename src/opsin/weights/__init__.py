@@ -1,9 +1,9 @@
 """Weights: published ones by name, files from elsewhere, and networks saved as folders.
 
-    listing("tf_efficientnet*", licence="permissive")     # what is known
-    fill(model, "tf_efficientnet_lite0.in1k")             # into a network
-    fill(model, source="hf-hub:timm/resnet50.a1_in1k")
-    save(model, "folder"); load("folder")
+listing("tf_efficientnet*", licence="permissive")     # what is known
+fill(model, "tf_efficientnet_lite0.in1k")             # into a network
+fill(model, source="hf-hub:timm/resnet50.a1_in1k")
+save(model, "folder"); load("folder")
 """
 
 from .entry import Entry, listing

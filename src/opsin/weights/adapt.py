@@ -1,7 +1,9 @@
 """Tensors under our names into a network: all of them, or an error that lists what does not fit."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,18 +16,19 @@ from .errors import WeightsError
 COUNTER = "num_batches_tracked"  # how many batches a norm has seen: no weight, and missing from old checkpoints
 
 
-def pour(model: nn.Module, state: Mapping[str, Tensor], source: str) -> bool:
+def pour(model: nn.Module, state: Mapping[str, Tensor], source: str, exact: bool = False) -> bool:
     """Load tensors that bear our names; returns whether the classifier came with them.
 
     A classifier of another number of classes is left out, one input convolution is summed or spread over another
-    number of channels, tables of positions are resampled to another grid; each is said. Nothing else is forgiven.
+    number of channels, tables of positions are resampled to another grid; each is said. Nothing else is forgiven, and
+    with `exact` not even that.
 
     Raises:
         WeightsError: missing and unexpected names (near ones paired) or other shapes, listed; the model is as it was.
     """
     state, wanted = dict(state), model.state_dict()
-    said = [_positions(model, state), _channels(state, wanted)]
-    left_out = _classifier(model, state, wanted)
+    said = [] if exact else [_positions(model, state), _channels(state, wanted)]
+    left_out = [] if exact else _classifier(model, state, wanted)
     problems = [*_names(state, wanted, left_out), *_shapes(state, wanted)]
     if problems:
         raise WeightsError(f"{source} does not fit this network:\n  " + "\n  ".join(problems))
@@ -33,7 +36,7 @@ def pour(model: nn.Module, state: Mapping[str, Tensor], source: str) -> bool:
     for text in [*said, _told(left_out, wanted)]:
         if text:
             say(f"{source}: {text}")
-    return not left_out and bool(_head(model, wanted))
+    return not left_out and any(name.startswith(_classifiers(model)) for name in wanted)
 
 
 def _positions(model: nn.Module, state: dict[str, Tensor]) -> str:
@@ -66,10 +69,8 @@ def _channels(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 def _classifier(model: nn.Module, state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     """Names of a classifier of another number of classes, taken out of the state."""
-    prefix = _classifier_path(model)
-    if not prefix:
-        return []
-    theirs = [name for name in state if name.startswith(prefix)]
+    prefixes = _classifiers(model)
+    theirs = [name for name in state if name.startswith(prefixes)]
     same = all(name in wanted and state[name].shape[:1] == wanted[name].shape[:1] for name in theirs)
     if same:
         return []
@@ -78,14 +79,11 @@ def _classifier(model: nn.Module, state: dict[str, Tensor], wanted: Mapping[str,
     return theirs
 
 
-def _classifier_path(model: nn.Module) -> str:
-    classifier = model.get_classifier() if hasattr(model, "get_classifier") else None
-    return next((f"{path}." for path, module in model.named_modules() if module is classifier), "")
-
-
-def _head(model: nn.Module, wanted: Mapping[str, Tensor]) -> list[str]:
-    prefix = _classifier_path(model)
-    return [name for name in wanted if prefix and name.startswith(prefix)]
+def _classifiers(model: Any) -> tuple[str, ...]:
+    """What names of classifiers begin with: the head's own, and those of auxiliary heads inside it."""
+    main = model.get_classifier() if hasattr(model, "get_classifier") else None
+    modules = model.named_modules()
+    return tuple(f"{path}." for path, m in modules if m is main or re.fullmatch(r"head\.(.+\.)?fc", path))
 
 
 def _told(left_out: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
@@ -98,13 +96,13 @@ def _told(left_out: Iterable[str], wanted: Mapping[str, Tensor]) -> str:
 
 def _names(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], left_out: Iterable[str]) -> list[str]:
     missing = [name for name in wanted if name not in state and name not in left_out and not name.endswith(COUNTER)]
-    unexpected = [name for name in state if name not in wanted]
+    unexpected = [name for name in state if name not in wanted and not name.endswith(COUNTER)]
     problems = []
     if missing:
         problems.append(f"{len(missing)} names are missing: {few(missing)}")
     if unexpected:
         problems.append(f"{len(unexpected)} names are unexpected: {few(unexpected)}")
-    pairs = [(name, get_close_matches(name, missing, 1, 0.8)) for name in unexpected[:8]]
+    pairs = [(name, get_close_matches(name, missing, 1, 0.9)) for name in unexpected[:8]]
     if near := [f"{name} for {hit[0]}" for name, hit in pairs if hit]:
         problems.append(f"perhaps {', '.join(near)}")
     return problems
@@ -118,5 +116,3 @@ def _shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[s
 
 def _size(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
-
-

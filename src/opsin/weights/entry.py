@@ -25,7 +25,7 @@ class Entry:
         recipe: where the training recipe is written, None where it is not known.
         metrics: as published, on the data named, in percent.
         preprocessing: what turns pixels into its input.
-        names: which rename table leads from its tensors' names to ours.
+        names: which rename table leads from its tensors' names to ours; None tries them all.
         notes: what else a user should know.
     """
 
@@ -38,7 +38,7 @@ class Entry:
     recipe: str | None
     metrics: dict[str, dict[str, float]]
     preprocessing: dict[str, Any]
-    names: str
+    names: str | None
     notes: str
 
     @property

@@ -80,7 +80,7 @@ def _table(model: nn.Module, name: str) -> str:
     return FLAT[name](model) if name in FLAT else tables(_family(model))[name]
 
 
-def _blocks(model: nn.Module) -> Iterator[tuple[str, Any]]:
+def _blocks(model: Any) -> Iterator[tuple[str, Any]]:
     """Place and module of every block, stage by stage."""
     for s, stage in enumerate(model.backbone.stages):
         for b, block in enumerate(stage.blocks):

@@ -91,11 +91,7 @@ def _from_disk(source: str, gate: str | None) -> Fetched:
 
 def _local(config: dict[str, Any], name: str) -> dict[str, Any]:
     """Ours (it has "provenance") or timm's."""
-    if "provenance" not in config:
-        return told.timm(config, name)
-    if config.get("preprocessing"):
-        told.preprocessing(config["preprocessing"], name)
-    return config
+    return told.ours(config, name) if "provenance" in config else told.timm(config, name)
 
 
 def _with_code(config: dict[str, Any]) -> dict[str, str | None]:
@@ -103,6 +99,7 @@ def _with_code(config: dict[str, Any]) -> dict[str, str | None]:
     from opsin import registry
 
     known = {"code": None, "weights": None, **(config.get("licence") or {})}
-    if known["code"] is None and config.get("architecture") in registry.table():
-        known["code"] = registry.facts(config["architecture"]).get("licence")
+    architecture = config.get("architecture")
+    if known["code"] is None and isinstance(architecture, str) and architecture in registry.table():
+        known["code"] = registry.facts(architecture)["licence"]
     return known

@@ -13,7 +13,7 @@ from opsin.convert import few
 from opsin.registry import build, table
 from opsin.width import narrow, widths
 
-from . import adapt, cache, files, hub, names, told
+from . import adapt, cache, files, hub, names
 from .entry import entry
 from .errors import WeightsError
 from .source import Fetched, elsewhere, published
@@ -90,13 +90,13 @@ def load(source: str | Path, licence: str | None = None) -> nn.Module:
         return _restore(config, fetched)
     arguments = {key: config["arguments"][key] for key in config["arguments"] if key in ("num_classes", "img_size")}
     model = build(config["architecture"], **arguments)
-    _pour(model, fetched)
+    _pour(model, fetched, exact=True)
     return model.eval()
 
 
-def _pour(model: nn.Module, fetched: Fetched) -> None:
+def _pour(model: nn.Module, fetched: Fetched, exact: bool = False) -> None:
     state = names.ours(model, fetched.tensors(), fetched.names, fetched.name)
-    with_classifier = adapt.pour(model, state, fetched.name)
+    with_classifier = adapt.pour(model, state, fetched.name, exact)
     config = _config(model)
     seen = fetched.config
     code = table()[config["architecture"]].get("licence")
@@ -113,27 +113,23 @@ def _restore(config: dict[str, Any], fetched: Fetched) -> nn.Module:
     state = fetched.tensors()
     _check(config, state, fetched.name)
     _rebuilds(config, state, fetched.name)
-    model = build(config["architecture"], **config["arguments"])
+    model: Any = build(config["architecture"], **config["arguments"])
     model = narrow(model, config["widths"]) if config["widths"] else model
     model.load_state_dict(state)
     model.config = {key: value for key, value in config.items() if key != "opsin"}
-    return model.eval()
+    whole: nn.Module = model.eval()
+    return whole
 
 
 def _check(config: Mapping[str, Any], state: Mapping[str, Tensor], name: str) -> None:
-    """Raise for a config of the wrong form, or of numbers so large that building would never end."""
-    for key, kind in (("arguments", dict), ("widths", dict), ("provenance", dict)):
-        if not isinstance(config.get(key), kind):
-            raise WeightsError(f"{name}: {key} in its config should be an object, not {config.get(key)!r}")
-    for width, size in config["widths"].items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise WeightsError(f"{name}: width {width} should be a whole number above 0, not {size!r}")
+    """Raise for a config whose numbers are so large that building would never end."""
     most = {True: len(state), False: sum(tensor.numel() for tensor in state.values())}
+    for width, size in config["widths"].items():
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most[False]:
+            raise WeightsError(f"{name}: width {width} in its config should be a size its file holds, not {size!r}")
     for key, value in config["arguments"].items():
         if any(number > most[key.startswith("dep")] for number in _numbers(value)):
             raise WeightsError(f"{name}: {key} = {value!r} in its config is more than its file could hold")
-    if "labels" in config and not told.labels(config["labels"]):
-        raise WeightsError(f"{name}: labels in its config should be a list of names, not {config['labels']!r}")
 
 
 def _numbers(value: Any) -> list[float]:

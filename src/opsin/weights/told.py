@@ -40,13 +40,16 @@ def timm(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises:
         WeightsError: values that mean nothing.
     """
-    seen = config.get("pretrained_cfg") or config
+    seen = config.get("pretrained_cfg", config)
+    if not isinstance(seen, Mapping):
+        raise WeightsError(f"{name}: pretrained_cfg should be an object, not {seen!r}; correct the config")
     size = seen.get("input_size")
+    given = config.get("model_args")
     out: dict[str, Any] = {"architecture": config.get("architecture"), "arguments": {}}
-    if isinstance(config.get("num_classes"), int):
+    if isinstance(given, Mapping):
+        out["arguments"].update(given)
+    if _numbers([config.get("num_classes")], 1, lambda n: isinstance(n, int)):
         out["arguments"]["num_classes"] = config["num_classes"]
-    if isinstance(config.get("model_args"), Mapping):
-        out["arguments"].update(config["model_args"])
     if isinstance(size, list) and len(size) == 3:
         record = {
             "size": size[1:],
@@ -63,6 +66,24 @@ def timm(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     if labels(config.get("label_names")):
         out["labels"] = config["label_names"]
     return out
+
+
+def ours(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A config that `save` wrote, the forms of its parts checked.
+
+    Raises:
+        WeightsError: parts of another form.
+    """
+    for key in ("arguments", "widths", "provenance"):
+        if not isinstance(config.get(key), Mapping):
+            raise WeightsError(f"{name}: {key} should be an object, not {config.get(key)!r}; correct the config")
+    if not isinstance(config.get("licence") or {}, Mapping):
+        raise WeightsError(f"{name}: licence should be an object, not {config['licence']!r}; correct the config")
+    if "labels" in config and not labels(config["labels"]):
+        raise WeightsError(f"{name}: labels should be a list of names, not {config['labels']!r}; correct the config")
+    if config.get("preprocessing"):
+        preprocessing(config["preprocessing"], name)
+    return dict(config)
 
 
 def labels(told: Any) -> bool:

@@ -26,8 +26,9 @@ class Status:
 
 
 def fetch(name: str, licence: str | None = None) -> Fetched:
-    """A published weight by name, or one of another source, in the cache."""
-    return elsewhere(name, licence) if ":" in name or Path(name).exists() else published(entry(name), licence)
+    """A published weight by name, or one of another source (`hf-hub:...`, a path), in the cache."""
+    local = any(mark in name for mark in ":/\\") or Path(name).exists()
+    return elsewhere(name, licence) if local else published(entry(name), licence)
 
 
 def pull(names: Iterable[str], licence: str | None = None) -> list[Path]:
@@ -141,4 +142,3 @@ def _status(name: str, pin: lock.Pin | None = None) -> Status:
     if pin and pin.sha256 != fetched.pin.sha256:
         return Status(name, "wrong", f"SHA-256 {fetched.pin.sha256}, not the bundle's {pin.sha256}")
     return Status(name, "ok")
-

@@ -1,0 +1,192 @@
+"""From labelled images to a proved model: the steps of a run, one method each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .. import data
+from ..deploy.export import export
+from ..evaluate import calibrate, metrics
+from ..evaluate.latency import machine
+from ..progress import duration, say
+from ..weights import load, save
+from . import limits, pixels, shortlist, transfer
+from .frozen import Frozen
+from .settings import Settings
+from .steps import Steps, append
+
+RESERVE = 0.2  # of the time given, for what comes behind fine-tuning
+
+
+class Run:
+    """A run folder and what is being made in it."""
+
+    def __init__(self, folder: Path, settings: Settings):
+        self.folder, self.settings = folder, settings
+        self.steps, self.work = Steps(folder), folder / "work"
+        self.limits = limits.parse(settings.under)
+        self.images = pixels.opened(settings)
+        self.channels = pixels.channels(self.images)
+        self.began = time.monotonic()
+
+    # ------------------------------------------ 1 to 3: data, shortlist, ranking ------------------------------------------
+
+    def card(self) -> dict[str, Any]:
+        """What the data is, and which image is in which part."""
+        found = data.card(self.images)
+        say(str(found))
+        return {"card": found.to_dict(), "parts": pixels.assigned(self.images)}
+
+    def shortlist(self) -> list[dict[str, Any]]:
+        given = self.settings
+        return shortlist.shortlist(given.model, self.limits, self.channels, given.size, given.licence, self.work)
+
+    def rank(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The candidates with their probes, best first."""
+        chosen = [row for row in rows if row["kept"]]
+        chosen = sorted(chosen, key=lambda row: -row["macs"])[: self.settings.candidates]
+        train = self.images.part("train")
+        train = train.subset(pixels.sample(train.labels, self.settings.probe_images, self.settings.seed))
+        for row in chosen:
+            features = self.features(row, train, f"   features of {row['name']}")
+            found = transfer.fitted(features, train.labels, len(self.images.classes), self.settings.seed)
+            row["probe"] = found.as_dict()
+            append(self.folder / "metrics.jsonl", step="probe", name=row["name"], size=row["size"], **row["probe"])
+            say(f"   {row['name']} at {row['size']} px: {found.accuracy:.1%} {interval(found.interval)}")
+        return transfer.ranked(chosen)
+
+    def frozen(self, row: dict[str, Any]) -> Frozen:
+        given, base = self.settings, row["base"]
+        model = shortlist.build(row["name"], 0, self.channels, base, given.licence).eval()
+        return Frozen(model, row["record"], base, self.work / f"{row['name']}-{base}.onnx")
+
+    def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
+        return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
+
+    # ------------------------------------------ 4: the probe, then fine-tuning ------------------------------------------
+
+    def probed(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The winner's probe on all training images, as a whole network, with which flips are harmless."""
+        train, val = self.images.part("train"), self.images.part("val")
+        frozen = self.frozen(row)
+        held = pixels.at(val, row["record"], self.work)
+        found = transfer.fitted(
+            self.features(row, train, "   features of all training images"), train.labels,
+            len(self.images.classes), self.settings.seed,
+        )
+        flips = transfer.harmless(
+            found, lambda x, name: frozen.features(x, row["threads"], f"   held-out images, {name}"), held, val.labels
+        )
+        net = self.network(row, found.as_linear())
+        save(net, self.work / "probe")
+        return {"probe": found.as_dict(), "flips": flips, "val": self.scored(net, row, "val")}
+
+    def network(self, row: dict[str, Any], classifier: nn.Linear | None = None, **more: Any) -> nn.Module:
+        """The chosen network for the run's classes; its classifier is the probe's when given."""
+        net = shortlist.build(
+            row["name"], len(self.images.classes), self.channels, row["size"], self.settings.licence, **more
+        )
+        if classifier is not None:
+            for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
+                m.load_state_dict(classifier.state_dict())
+        net.config.update(labels=list(self.images.classes), preprocessing=row["record"])
+        return net
+
+    def finetuned(self, row: dict[str, Any], flips: dict[str, Any], resume: bool) -> dict[str, Any]:
+        from ..train import finetune, recipes
+
+        settings = recipes.named(self.settings.recipe)(
+            flips=[name for name, told in flips.items() if told["kept"]], **self.settings.train
+        )
+        net = load(self.work / "probe")
+        parts = {
+            part: (pixels.at(chosen, row["record"], self.work, larger), chosen.labels)
+            for part, larger in (("train", pixels.LARGER), ("val", 1.0))
+            for chosen in [self.images.part(part)]
+        }
+        spent = time.monotonic() - self.began
+        seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
+        history = finetune(
+            net, parts["train"], parts["val"], settings, run_folder=self.work / "finetune",
+            resume=resume, seed=self.settings.seed, deadline=seconds,
+        )
+        save(net, self.work / "finetuned")
+        return {"history": history, "val": self.scored(net, row, "val")}
+
+    # ------------------------------------------ 5 to 7: test, export, report ------------------------------------------
+
+    def chosen(self, probe: dict[str, Any], tuned: dict[str, Any] | None) -> str:
+        """Whichever does better on the validation part: by accuracy, then by log loss."""
+        if tuned is None:
+            return "probe"
+        better = (tuned["val"]["accuracy"], -tuned["val"]["log_loss"]) >= (
+            probe["val"]["accuracy"],
+            -probe["val"]["log_loss"],
+        )
+        return "finetuned" if better else "probe"
+
+    def logits(self, net: nn.Module, row: dict[str, Any], part: str) -> NDArray[np.float32]:
+        images = self.images.part(part)
+        prepare = data.Preprocess.from_dict(row["record"])
+        found = data.batches(
+            pixels.at(images, row["record"], self.work), images.labels, prepare, batch_size=64,
+            classes=len(self.images.classes),
+        )
+        net.eval()
+        with torch.inference_mode():
+            return np.concatenate([net(x).numpy() for x, _ in found.epoch()])
+
+    def scored(self, net: nn.Module, row: dict[str, Any], part: str) -> dict[str, Any]:
+        made = metrics.softmax(self.logits(net, row, part))
+        return metrics.score(made, self.images.part(part).labels, list(self.images.classes), seed=self.settings.seed)
+
+    def tested(self, winner: str, row: dict[str, Any]) -> dict[str, Any]:
+        """The one look at the test part, and the saved model."""
+        net = load(self.work / winner)
+        val, test = (self.logits(net, row, part) for part in ("val", "test"))
+        labels = {part: self.images.part(part).labels for part in ("val", "test")}
+        calibration = calibrate.calibrate(val, labels["val"], test, labels["test"])
+        made = metrics.softmax(test / calibration["temperature"])
+        figures = metrics.score(made, labels["test"], list(self.images.classes), seed=self.settings.seed)
+        np.save(self.work / "test.npy", made)
+        append(self.folder / "metrics.jsonl", step="test", accuracy=figures["accuracy"], log_loss=figures["log_loss"])
+        net.config["provenance"]["finetuned"] = {"data": self.images.name, "images": len(self.images.part("train"))}
+        net.config["licence"] = {**net.config.get("licence", {}), "finetuning_data": self.images.licence or None}
+        save(net, self.folder / "model")
+        return {"winner": winner, "test": figures, "calibration": calibration}
+
+    def exported(self, row: dict[str, Any], temperature: float) -> dict[str, Any]:
+        """model.onnx, proved on test images, and its cost held against the limits."""
+        test = self.images.part("test")
+        some = pixels.sample(test.labels, 64, self.settings.seed)
+        images = pixels.at(test, row["record"], self.work)[some]
+        threads = self.settings.threads or row["threads"]
+        proof = export(
+            load(self.folder / "model"), self.folder / "model.onnx", images=list(images), temperature=temperature,
+            tolerance=self.settings.tolerance, threads=threads, seconds=2.0,
+        )
+        cost = {**{k: row[k] for k in ("params", "macs")}, "latency_ms": proof.latency_ms, "size_mb": proof.size_mb}
+        kept = [
+            {"limit": limit.text, "what": limit.what, "most": limit.most, "measured": cost[limit.what],
+             "kept": cost[limit.what] <= limit.most}
+            for limit in self.limits
+        ]
+        return {"proof": proof.as_dict(), "limits": kept, "machine": machine()}
+
+    def spent(self) -> str:
+        return duration(time.monotonic() - self.began)
+
+    def told(self) -> dict[str, Any]:
+        return asdict(self.settings)
+
+
+def interval(ends: list[float] | None) -> str:
+    return f"[{ends[0]:.1%}, {ends[1]:.1%}]" if ends else ""

@@ -1,0 +1,135 @@
+"""Which networks could keep the limits, measured on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..evaluate.count import count
+from ..factory import create_model
+from ..progress import say
+from ..registry import capabilities, facts
+from ..weights import entry as published
+from .frozen import Frozen
+from .limits import Limit, LimitError, kept, over, shown
+
+SMALLEST = 96  # pixels: below, photographs lose what they show
+MARGIN = 1.05  # a measured latency must keep its limit with this to spare, since the next measurement will differ
+
+
+def names(model: str, licence: str | None) -> list[str]:
+    """The networks to consider: all with a published weight for `auto`, else those named.
+
+    Raises:
+        OpsinError: a name that is not here, or no weight inside the licence gate.
+    """
+    if model == "auto":
+        found = [entry.name for entry in published.listing("*", licence)]
+        if not found:
+            raise LimitError(f"no published weight keeps licence={licence!r}: `opsin weights list` shows all licences")
+        return [name for name in found if facts(name.partition(".")[0])["task"] == "classify"]
+    wanted = [name.strip() for name in model.split(",") if name.strip()]
+    for name in wanted:
+        facts(name.partition(".")[0])
+    return wanted
+
+
+def has_weights(name: str) -> bool:
+    return bool(published.listing(name if "." in name else f"{name}.*"))
+
+
+def sizes(name: str, asked: int | None) -> list[int]:
+    """Input sides to try, largest first: the one asked for, else multiples of the last stride up to the native one."""
+    able = capabilities(name.partition(".")[0])
+    if asked:
+        return [asked]
+    if "img_size" in able["arguments"] or able["multiple"] > able["strides"][-1]:
+        return [able["native"]]
+    step = max(32, able["multiple"])
+    return list(range(max(step, able["native"] // step * step), max(SMALLEST, step) - 1, -step))
+
+
+def build(name: str, classes: int, channels: int, size: int, licence: str | None, **more: Any) -> nn.Module:
+    """A network with its published weights, or random ones where nothing is published."""
+    architecture = name.partition(".")[0]
+    able = capabilities(architecture)["arguments"]
+    given = {"num_classes": classes, "in_chans": channels, **{k: v for k, v in more.items() if k in able}}
+    if "img_size" in able:
+        given["img_size"] = size
+    return create_model(name, pretrained=has_weights(name), licence=licence, **given)
+
+
+def cost(name: str, channels: int, size: int) -> dict[str, float]:
+    """Parameters, file size in MB and multiply-accumulates, without contents."""
+    import torch
+
+    able = capabilities(name.partition(".")[0])["arguments"]
+    with torch.device("meta"):
+        sized = {"img_size": size} if "img_size" in able else {}
+        net = create_model(name.partition(".")[0], in_chans=channels, **sized)
+        counted = count(net, (channels, size, size))
+    return {"params": counted["params"], "macs": counted["macs"], "size_mb": counted["params"] * 4 / 1e6}
+
+
+def measured(
+    name: str, limits: Sequence[Limit], channels: int, asked: int | None, licence: str | None, work: Path
+) -> dict[str, Any]:
+    """One candidate at the largest size that keeps the limits (`kept`), or at its smallest."""
+    tried = sizes(name, asked)
+    costs = {size: cost(name, channels, size) for size in tried}
+    fits = [size for size in tried if kept([m for m in limits if m.what != "latency_ms"], costs[size])]
+    result = {"name": name, "size": tried[-1], **costs[tried[-1]], "latency_ms": None, "pretrained": has_weights(name)}
+    if not fits:
+        return {**result, "kept": False, "over": over([m for m in limits if m.what != "latency_ms"], result)}
+    model = build(name, 0, channels, fits[0], licence).eval()
+    record = preprocessing(model, fits[0], channels)
+    frozen = Frozen(model, record, fits[0], work / f"{name}-{fits[0]}.onnx")
+    threads = sorted({1, os.cpu_count() or 1})
+    for size in fits:
+        timed = frozen.latency(size, channels, threads, 0.4)
+        best = min(timed, key=lambda n: timed[n])
+        result = {
+            **result, "size": size, "base": fits[0], **costs[size], "threads": best, "latency_ms": timed[best],
+            "record": {**record, "size": [size, size]},
+        }
+        if kept(limits, {**result, "latency_ms": timed[best] * MARGIN}):
+            return {**result, "kept": True, "over": over(limits, result)}
+    return {**result, "kept": False, "over": over(limits, result)}
+
+
+def preprocessing(model: nn.Module, size: int, channels: int) -> dict[str, Any]:
+    """The weight's preprocessing at another input size; ImageNet's habits where no weight says any."""
+    config: dict[str, Any] = getattr(model, "config", {})
+    known = config.get("preprocessing") or {
+        "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic",
+        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }
+    mean, std = ([sum(known[k]) / len(known[k])] * channels if len(known[k]) != channels else known[k] for k in ("mean", "std"))
+    return {**known, "mean": mean, "std": std, "channels": channels, "size": [size, size], "crop_pct": 1.0, "crop_mode": "squash"}
+
+
+def shortlist(
+    model: str, limits: Sequence[Limit], channels: int, asked: int | None, licence: str | None, work: Path
+) -> list[dict[str, Any]]:
+    """Every considered network with its cost here, those that keep the limits first.
+
+    Raises:
+        LimitError: none keeps them; the message says what comes nearest.
+    """
+    rows = []
+    for name in names(model, licence):
+        row = measured(name, limits, channels, asked, licence, work)
+        rows.append(row)
+        speed = f"{row['latency_ms']:.2f} ms" if row["latency_ms"] else "not timed"
+        say(f"   {name} at {row['size']} px: {speed}, {shown('size_mb', row['size_mb'])}"
+            + ("" if row["kept"] else f", {row['over']:.2g} times over the limit"))
+    if not any(row["kept"] for row in rows):
+        near = min(rows, key=lambda row: row["over"])
+        told = ", ".join(shown(m.what, near[m.what]) for m in limits if near[m.what] is not None)
+        asked_for = " and ".join(m.text for m in limits)
+        raise LimitError(f"nothing keeps {asked_for}; nearest is {near['name']} at {near['size']} px with {told}: raise the limit")
+    return sorted(rows, key=lambda row: (not row["kept"], row["name"]))

@@ -1,0 +1,54 @@
+"""What frozen features can do: ranking by probes, and which flips leave the labels as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..evaluate.probe import Probe, probe
+
+Images = NDArray[Any]
+
+FLIPS: dict[str, Callable[[Images], Images]] = {  # batches (N, H, W, C)
+    "hflip": lambda x: x[:, :, ::-1],
+    "vflip": lambda x: x[:, ::-1],
+    "rot90": lambda x: np.rot90(x, axes=(1, 2)),
+}
+
+
+def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Probed candidates, best first: by accuracy, and by latency where that is equal."""
+    return sorted(rows, key=lambda row: (-row["probe"]["accuracy"], row["latency_ms"]))
+
+
+def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int) -> Probe:
+    """A probe with as many folds as the rarest class allows."""
+    folds = int(np.clip(np.bincount(labels, minlength=classes).min(), 2, 5))
+    return probe(features, labels, classes=classes, folds=folds, seed=seed, balanced=False)
+
+
+def correct(found: Probe, features: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    guess = features @ found.weight.numpy().T + found.bias.numpy()
+    return np.asarray(guess.argmax(1) == labels)
+
+
+def harmless(
+    found: Probe, features: Callable[[Images, str], NDArray[Any]], images: Images, labels: NDArray[Any]
+) -> dict[str, dict[str, Any]]:
+    """Flips under which held-out pictures keep their labels, as the probe sees them.
+
+    A flip is kept where it turns no more right answers wrong than wrong ones right, but for the square root of both
+    together (one standard deviation of McNemar's count). `features(images, label)` gives features of (N, H, W, C).
+    """
+    plain = correct(found, features(images, "plain"), labels)
+    out = {}
+    for name, flip in FLIPS.items():
+        seen = correct(found, features(np.ascontiguousarray(flip(images)), name), labels)
+        lost, won = int((plain & ~seen).sum()), int((~plain & seen).sum())
+        keep = lost - won <= math.sqrt(lost + won)
+        out[name] = {"kept": bool(keep), "accuracy": float(seen.mean()), "plain": float(plain.mean())}
+    return out

@@ -1,0 +1,106 @@
+"""The catalogue: every paper that the library answers for, where it lives here, how it is proved, what is missing.
+
+search("pruning", state="not yet")
+print(table(search(category="backbone")))
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from opsin.errors import OpsinError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STATES = ("works", "partly", "not yet")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A paper and what stands of it here.
+
+    Attributes:
+        names: the systems it names, in a few words.
+        state: "works": all that it names is here and proved. "partly", "not yet": `missing` says what is to be shown.
+        lives: dotted paths of callables.
+        proof: pytest node ids.
+    """
+
+    id: int
+    title: str
+    category: str
+    names: str
+    state: str
+    lives: tuple[str, ...]
+    proof: tuple[str, ...]
+    missing: str
+
+
+@functools.cache
+def papers() -> tuple[Paper, ...]:
+    """The whole catalogue, by id."""
+    text = files("opsin.papers").joinpath("papers.tsv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return tuple(_paper(row) for row in rows)
+
+
+def search(query: str | None = None, state: str | None = None, category: str | None = None) -> list[Paper]:
+    """Papers that hold every word of `query` (in title, names or place; case aside), of a state and a category.
+
+    Raises:
+        OpsinError: a state or category that does not exist.
+    """
+    _known("state", state, STATES)
+    _known("category", category, sorted({paper.category for paper in papers()}))
+    words = (query or "").lower().split()
+    return [
+        paper
+        for paper in papers()
+        if state in (None, paper.state)
+        and category in (None, paper.category)
+        and all(word in _text(paper) for word in words)
+    ]
+
+
+def table(found: Iterable[Paper]) -> Table:
+    """Papers as a table for the terminal; its caption counts the states."""
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"works": "green", "partly": "yellow", "not yet": "dim"}
+    found = list(found)
+    counts = ", ".join(f"{sum(paper.state == state for paper in found)} {state}" for state in STATES)
+    out = Table("id", "paper", "names", "state", "here, or missing", caption=f"{len(found)} papers: {counts}")
+    for paper in found:
+        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else [])])
+        cells = (str(paper.id), paper.title, paper.names, Text(paper.state, colours[paper.state]), place)
+        out.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    return out
+
+
+def _paper(row: dict[str, str]) -> Paper:
+    return Paper(
+        id=int(row["id"]),
+        title=row["title"],
+        category=row["category"],
+        names=row["names"],
+        state=row["state"],
+        lives=tuple(row["lives"].split()),
+        proof=tuple(row["proof"].split()),
+        missing=row["missing"],
+    )
+
+
+def _text(paper: Paper) -> str:
+    return " ".join((str(paper.id), paper.title, paper.names, *paper.lives)).lower()
+
+
+def _known(what: str, value: str | None, choices: Iterable[str]) -> None:
+    if value is not None and value not in choices:
+        raise OpsinError(f"no {what} is called {value!r}; there are {', '.join(choices)}")
