@@ -11,11 +11,16 @@ from .registry import capabilities, facts, list_models
 from .width import Concat, Groups, Width, narrow, slices, widths
 
 if TYPE_CHECKING:
+    from .verbs import benchmark, doctor, explain, fit, info, predict
     from .weights.store import load, save
 
 __version__ = "0.1.0"
 
-LATER = {"load": "weights.store", "save": "weights.store"}  # public functions whose modules cost time to import
+LATER = {  # public functions whose modules cost time to import
+    "load": "weights.store",
+    "save": "weights.store",
+    **dict.fromkeys(("benchmark", "doctor", "explain", "fit", "info", "predict"), "verbs"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -29,12 +34,18 @@ __all__ = [
     "Groups",
     "OpsinError",
     "Width",
+    "benchmark",
     "capabilities",
     "create_model",
+    "doctor",
+    "explain",
     "facts",
+    "fit",
+    "info",
     "list_models",
     "load",
     "narrow",
+    "predict",
     "save",
     "slices",
     "widths",

@@ -1,4 +1,4 @@
-"""`opsin fit`: a folder of images and a limit in, the best model that keeps it out, with evidence."""
+"""Runs: a folder of images and a limit in, the best model that keeps it out, with evidence."""
 
 from __future__ import annotations
 

@@ -1,0 +1,5 @@
+"""`python -m opsin` is the command `opsin`."""
+
+from .cli import main
+
+main()

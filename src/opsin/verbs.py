@@ -1,0 +1,232 @@
+"""What the command line does, as functions of the same names and arguments.
+
+    from opsin import verbs
+    verbs.fit("photos/", under=["5ms"])
+    verbs.predict("runs/photos", ["new.jpg"])
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .errors import OpsinError
+from .runs import fit
+
+PictureSource = str | os.PathLike[str]
+
+__all__ = ["benchmark", "doctor", "evaluate", "explain", "fit", "info", "list", "papers", "predict"]
+
+
+def list(pattern: str = "*", *, weights: bool = False) -> builtins.list[dict[str, Any]]:  # named like the command
+    """Facts of every network whose name fits a wildcard pattern; with `weights`, of those with published weights.
+
+    Raises:
+        UnknownName: nothing fits; near names are suggested.
+    """
+    from .registry import facts, list_models
+    from .weights import listing
+
+    names = list_models(pattern) or [facts(pattern)["name"]]
+    published: dict[str, builtins.list[str]] = {}
+    for entry in listing():
+        published.setdefault(entry.architecture, []).append(entry.name)
+    rows = [{**facts(name), "weights": published.get(name, [])} for name in names]
+    return [row for row in rows if row["weights"]] if weights else rows
+
+
+def info(name: str) -> dict[str, Any]:
+    """A network's facts, weights and stages; or the config of a saved one, from its folder or its run's.
+
+    `stages` has a row for the stem, every stage and the head: parameters, and their share.
+    """
+    import torch
+
+    from .factory import create_model
+    from .weights import load
+
+    folder = model_folder(name)
+    if folder:
+        net = load(folder)
+        return {**net.config, "name": str(folder), "stages": parts(net)}
+    told = list(name.partition(".")[0])[0]
+    with torch.device("meta"):
+        return {**told, "stages": parts(create_model(told["name"]))}
+
+
+def parts(net: Any) -> builtins.list[dict[str, Any]]:
+    """Parameters of each part of a network, from input to head."""
+    rows: dict[str, int] = {}
+    for path, p in net.named_parameters():
+        steps = path.split(".")
+        name = "head" if steps[0] == "head" else ".".join(steps[1 : 3 if steps[1] in ("stages", "trades") else 2])
+        rows[name] = rows.get(name, 0) + p.numel()
+    whole = max(1, sum(rows.values()))
+    return [{"part": name, "params": count, "share": count / whole} for name, count in rows.items()]
+
+
+def model_folder(name: str | os.PathLike[str]) -> Path | None:
+    """The folder of a saved network that a path means: itself, or `model/` of a run."""
+    path = Path(name)
+    return next((p for p in (path, path / "model") if (p / "config.json").is_file()), None)
+
+
+def predict(run: str | Path, images: Iterable[PictureSource], *, top: int = 1) -> builtins.list[dict[str, Any]]:
+    """The classes of pictures (files, or folders of them) by a run's exported model.
+
+    One row a picture: `path`, `label`, `probability` and `top` pairs; or `path` and `error` where it cannot be read.
+    """
+    from .deploy.runtimes import Runtime
+
+    runtime = Runtime(run)
+    rows = []
+    for path in pictures(images):
+        try:
+            p = runtime.predict([path])[0]
+        except OpsinError as error:
+            rows.append({"path": str(path), "error": str(error)})
+            continue
+        best = [{"label": runtime.labels[i], "probability": float(p[i])} for i in (-p).argsort()[:top]]
+        rows.append({"path": str(path), **best[0], "top": best})
+    return rows
+
+
+def pictures(sources: Iterable[PictureSource]) -> builtins.list[Path]:
+    """Files as they are, folders as the images below them, in order.
+
+    Raises:
+        OpsinError: a path that does not exist, or nothing at all.
+    """
+    from .data.reader import extensions
+
+    found: builtins.list[Path] = []
+    for source in map(Path, sources):
+        if source.is_dir():
+            found += sorted(p for p in source.rglob("*") if p.suffix.lower() in extensions() and p.is_file())
+        elif source.exists():
+            found.append(source)
+        else:
+            raise OpsinError(f"{source} does not exist: give image files or folders of them")
+    if not found:
+        raise OpsinError("no images there: give image files or folders of them")
+    return found
+
+
+def evaluate(run: str | Path, data: str, *, label: str = "label", seed: int = 0) -> dict[str, Any]:
+    """A run's exported model on other labelled images: accuracy and the rest, with intervals.
+
+    Classes are matched by name. Raises `OpsinError` for classes that the model does not know.
+    """
+    import numpy as np
+
+    from . import data as reading
+    from .data.splits import usable
+    from .deploy.runtimes import Runtime
+    from .evaluate import metrics
+    from .progress import track
+
+    runtime, found = Runtime(run), usable(reading.open(data, label=label, seed=seed))
+    strange = sorted(set(found.classes) - set(runtime.labels))
+    if strange:
+        raise OpsinError(f"the model does not know the classes {', '.join(strange)}: it knows {', '.join(runtime.labels)}")
+    labels = np.array([runtime.labels.index(found.classes[sample.label]) for sample in found])
+    read = (reading.read_image(sample, runtime.preprocessing["channels"]) for sample in found)
+    made = np.concatenate([runtime.predict([image]) for image in track(read, "evaluating", len(found))])
+    return {**metrics.score(made, labels, runtime.labels, seed=seed), "skipped": [*found.skipped]}
+
+
+def benchmark(
+    model: str, *, size: int | None = None, batch: int = 1, threads: int | None = None, seconds: float = 3.0
+) -> dict[str, Any]:
+    """Latency with its spread, throughput, peak memory, parameters and multiply-accumulates on this machine.
+
+    `model`: a network's name (under torch), a saved network's folder, an .onnx file, or a run (its .onnx file).
+    """
+    from .evaluate.latency import benchmark as measured
+    from .evaluate.latency import machine
+    from .factory import create_model
+    from .registry import facts
+    from .weights import load
+
+    path = Path(model)
+    onnx = path if path.suffix == ".onnx" else path / "model.onnx"
+    folder = model_folder(model)
+    if onnx.is_file():
+        target, side = onnx, size
+    elif folder:
+        target, side = load(folder), size
+    else:
+        target, side = create_model(model), size or facts(model.partition(".")[0])["native"]
+    figures = measured(target, side, batch=batch, threads=threads, seconds=seconds)
+    return {"model": model, "size": side, **figures, "machine": machine()}
+
+
+def explain(
+    run: str | Path, images: Iterable[PictureSource], *, out: str | Path | None = None, method: str = "eigencam"
+) -> builtins.list[Path]:
+    """Pictures with what the model looked at laid over them, as PNG files in `out` (default: `explain/` of the run)."""
+    from .evaluate.explain import explain as drawn
+    from .weights import load
+
+    folder = model_folder(run)
+    if folder is None:
+        raise OpsinError(f"{run} holds no saved network: give a run's folder, or one that opsin.save wrote")
+    return drawn(load(folder), pictures(images), method=method, out=Path(out) if out else Path(run) / "explain")
+
+
+def papers(
+    query: str | None = None, *, state: str | None = None, category: str | None = None
+) -> Sequence[Any]:
+    """The catalogue of papers: what works, where it lives, what is missing."""
+    from .papers import search
+
+    return search(query, state=state, category=category)
+
+
+EXTRAS = {
+    "onnx": "export and fit",
+    "onnxscript": "export and fit",
+    "onnxruntime": "export, fit and predict",
+    "simplejpeg": "faster JPEG reading",
+    "pyarrow": "Parquet tables",
+    "tifffile": "TIFF with more than four bands",
+    "timm": "timm's models",
+}
+
+
+def doctor() -> dict[str, Any]:
+    """What this machine and installation are, and what is missing for what."""
+    import torch
+
+    from . import __version__
+    from .evaluate.latency import machine
+    from .weights import cache
+
+    found = {}
+    for package in EXTRAS:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    folder = cache.folder()
+    disk = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists()))
+    return {
+        "opsin": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": machine(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "onednn": torch.backends.mkldnn.is_available(),
+        "threads": torch.get_num_threads(),
+        "cache": str(folder),
+        "free_gb": disk.free / 1e9,
+        "offline": cache.offline(),
+        "extras": found,
+        "missing": {package: EXTRAS[package] for package, version in found.items() if version is None},
+    }

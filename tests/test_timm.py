@@ -1,0 +1,110 @@
+"""The same networks as timm's: names, shapes, numbers, features, in both directions."""
+
+import pytest
+import torch
+
+from opsin.blocks import FeatureMaps
+from opsin.convert import ConversionError, placed, rename, restore, tables
+from opsin.registry import builder, facts, list_models
+from reference import timm
+from zoo import apart, image, randomise, representatives, small_size
+
+THEIRS = [name for name in list_models() if timm.is_model(name)]
+STRIDED = [n for n in representatives() if n in THEIRS and len(facts(n)["output_stride"]) > 1]
+
+
+def table(name: str, theirs: dict, ours: dict) -> str:
+    """The family's table that places every one of their names, and with them fills every one of ours."""
+    for rules in tables(facts(name)["family"]).values():
+        try:
+            if set(placed(theirs, rules).values()) == set(ours):
+                return rules
+        except ConversionError:
+            continue
+    raise AssertionError(f"no table of {facts(name)['family']} fits {name}")
+
+
+def pair(name: str, **given):
+    """Ours and theirs with one set of random weights."""
+    build, variant = builder(name)
+    if "img_size" in variant:
+        given["img_size"] = small_size(name)
+    ours = build(**{**variant, **given}).double().eval()
+    theirs = timm.create_model(name, num_classes=1000, **given).double().eval()
+    randomise(theirs)
+    state = theirs.state_dict()
+    state = rename(state, table(name, state, ours.state_dict()))
+    ours.load_state_dict({k: v.reshape(ours.state_dict()[k].shape) for k, v in state.items()})
+    return ours, theirs
+
+
+def test_every_shared_name_is_covered():
+    assert len(THEIRS) >= 110
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_names_and_shapes(name):
+    build, variant = builder(name)
+    with torch.device("meta"):
+        ours, theirs = build(**variant).state_dict(), timm.create_model(name, num_classes=1000).state_dict()
+    for theirs_name, ours_name in placed(theirs, table(name, theirs, ours)).items():
+        assert theirs[theirs_name].squeeze().shape == ours[ours_name].squeeze().shape, theirs_name
+
+
+@pytest.mark.parametrize("name", [n for n in representatives() if n in THEIRS])
+def test_same_numbers_and_features(name):
+    ours, theirs = pair(name)
+    x = image(name).double()
+    x = x if facts(name)["family"] != "swin" else torch.randn(1, 3, 224, 224).double()
+    with torch.no_grad():
+        assert apart(ours(x), theirs(x)) < 1e-9
+        expected = theirs.forward_intermediates(x, intermediates_only=True)
+        made = FeatureMaps(ours)(x)
+    assert [m.shape for m in made] == [e.shape for e in expected]
+    assert max(apart(m, e) for m, e in zip(made, expected)) < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(THEIRS) - set(representatives())))
+def test_same_numbers_in_every_variant(name):
+    if facts(name)["params"] > 4e8:
+        pytest.skip("more than 7 GB in float64")
+    test_same_numbers_and_features(name)
+
+
+@pytest.mark.parametrize("name", [n for n in representatives() if n in THEIRS])
+def test_ours_renamed_back_load_into_theirs(name):
+    ours, theirs = pair(name)
+    randomise(ours, seed=7)
+    names = theirs.state_dict()
+    back = restore(ours.state_dict(), names, table(name, names, ours.state_dict()))
+    left = theirs.load_state_dict({k: v.reshape(names[k].shape) for k, v in back.items()}, strict=False)
+    assert not left.unexpected_keys
+    assert all("relative_position_index" in k or "attn_mask" in k for k in left.missing_keys)
+    x = image(name).double() if facts(name)["family"] != "swin" else torch.randn(1, 3, 224, 224).double()
+    with torch.no_grad():
+        assert apart(ours(x), theirs(x)) < 1e-9
+
+
+@pytest.mark.parametrize("name", STRIDED)
+@pytest.mark.parametrize("stride", [16, 8])
+def test_same_numbers_with_dilation(name, stride):
+    from opsin import create_model
+
+    ours, theirs = create_model(name, output_stride=stride), timm.create_model(name, output_stride=stride)
+    randomise(theirs)
+    state = theirs.state_dict()
+    ours.load_state_dict(rename(state, table(name, state, ours.state_dict())))
+    x = torch.randn(1, 3, 96, 96).double()
+    with torch.no_grad():
+        assert apart(ours.double().eval()(x), theirs.double().eval()(x)) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_other_sizes_by_interpolated_positions(name):
+    ours, theirs = pair(name)
+    sized = timm.create_model(name, num_classes=1000, img_size=small_size(name), dynamic_img_size=True).double().eval()
+    sized.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 3, 48, 80).double()
+    with torch.no_grad():
+        assert apart(ours(x), sized(x)) < 1e-6  # the table is resampled in float32, there as here
