@@ -88,7 +88,7 @@ def lines(series: Mapping[str, Sequence[float | None]], label: str, shares: bool
 
 def reliability(curves: dict[str, Sequence[dict[str, float]]], label: str) -> Html:
     """Accuracy against confidence, a dot a bin (its area: how many answers), on the diagonal when honest."""
-    side, left, top, bottom, right = 260, 44, 12, 40, 96
+    side, left, top, bottom, right = 260, 44, 12, 44, 120
     x, y = scale(0, 1, left, left + side), scale(0, 1, top + side, top)
     parts: list[Html] = []
     for t in (0, 0.25, 0.5, 0.75, 1):
@@ -111,7 +111,7 @@ def reliability(curves: dict[str, Sequence[dict[str, float]]], label: str) -> Ht
 def matrix(counts: Sequence[Sequence[int]], names: Sequence[str], label: str) -> Html:
     """The confusion matrix: a row a true class, shaded by its share of the row; numbers where they fit."""
     n = len(names)
-    cell = max(6.0, min(64.0, 620 / n))
+    cell = max(6.0, min(92.0 if n < 5 else 56.0, 620 / n))
     named, numbered = cell >= 14, cell >= 22
     left = 12 + (min(150, 7 * max(len(shortened(name, 20)) for name in names)) if named else 14)
     top = left if named and n > 4 else 40
@@ -123,7 +123,8 @@ def matrix(counts: Sequence[Sequence[int]], names: Sequence[str], label: str) ->
                 share, kind = count / total, "right" if i == j else "wrong"
                 told = f"{names[i]} taken for {names[j]}: {count} of {total} ({percent(share)})"
                 spot = dict(x=left + j * cell, y=top + i * cell, width=cell, height=cell)
-                parts.append(tag("rect", tag("title", told), **spot, class_=kind, fill_opacity=0.12 + 0.88 * share))
+                shade = 0.1 + 0.9 * (share if i == j else share**0.5)  # so that rare mistakes show
+                parts.append(tag("rect", tag("title", told), **spot, class_=kind, fill_opacity=shade))
                 if numbered:
                     x, y = left + (j + 0.5) * cell, top + (i + 0.5) * cell + 4
                     parts.append(text(x, y, count, "n strong" if share > 0.55 else "n", "middle"))
@@ -140,11 +141,15 @@ def bar(share: float | None) -> Html:
     return tag("span", tag("i", style=f"width:{100 * wide:.1f}%"), class_="bar")
 
 
-def span(value: float, ends: Sequence[float] | None, low: float = 0.0, high: float = 1.0) -> Html:
-    """A figure and its interval on a scale from `low` to `high`, in one thin strip."""
-    at = scale(low, high, 4, 396)
+def span(value: float, ends: Sequence[float] | None, guess: float) -> Html:
+    """A share and its interval on a scale from below the `guess` that needs no model to 100%, in one thin strip."""
+    low = math.floor(10 * min([guess, value, *(ends or ())]) - 1e-9) / 10
+    at = scale(max(low, 0.0), 1.0, 20, 440)
     whisker = line(at(ends[0]), 12, at(ends[1]), 12, "whisker best") if ends else None
-    return svg(400, 24, f"{percent(value)} of the way", line(4, 12, 396, 12, "axis"), whisker,
+    floor = text(max(at(guess), 44), 36, f"{guess:.0%} guessed", "t", "middle")
+    return svg(460, 46, f"Accuracy {percent(value)}, without a model {percent(guess)}", line(20, 12, 440, 12, "axis"),
+               line(at(guess), 5, at(guess), 19, "tick"), floor,
+               text(440, 36, "100%", "t", "middle"), whisker,
                tag("circle", cx=at(value), cy=12, r=6, class_="dot best"), class_="strip")
 
 

@@ -4,6 +4,9 @@ from html import escape
 from typing import Any
 
 
+CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\t\n"}
+
+
 class Html(str):
     """Text that is markup."""
 
@@ -27,7 +30,7 @@ def join(*children: Any) -> Html:
         elif isinstance(child, list | tuple):
             out.append(join(*child))
         elif child is not None:
-            out.append(Html(escape(str(child))))
+            out.append(Html(escape(str(child).translate(CONTROL))))
     return Html("".join(out))
 
 

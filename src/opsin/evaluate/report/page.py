@@ -54,7 +54,7 @@ def hero(run: Run) -> Html:
             " measured", class_="yes" if limit.get("kept") else "no")
         for limit in run.get("limits") or []
     ]
-    strip = charts.span(test["accuracy"], ends) if figure else None
+    strip = charts.span(test["accuracy"], ends, guessed(test)[1]) if figure else None
     notes = [tag("p", note, class_="soft") for note in run.get("notes") or []]
     right = tag("div", tag("p", run.get("verdict") or verdict(run), class_="verdict"), strip,
                 tag("ul", limits, class_="chips") if limits else None, notes)
@@ -73,9 +73,17 @@ def verdict(run: Run) -> Html:
         parts.append(f" (95% interval {ends})")
     if known(cost.get("latency_ms")):
         parts.append(f" and takes {unit('latency_ms', cost['latency_ms'])} for a picture")
-    supports = {row["label"]: row["support"] for row in test.get("per_class") or []}
-    if sum(supports.values()):
-        common = max(supports, key=lambda name: supports[name])
-        share = supports[common] / sum(supports.values())
+    common, share = guessed(test)
+    if common:
         parts.append(f". Always answering “{common}” would be right on {percent(share)}")
     return join(parts, ".")
+
+
+def guessed(test: Run) -> tuple[str, float]:
+    """The commonest class of the test images and how often it alone would be right."""
+    supports = [(row["support"], row["label"]) for row in test.get("per_class") or []]
+    total = sum(support for support, _ in supports)
+    if not total:
+        return "", 0.0
+    most, name = max(supports, key=lambda pair: pair[0])
+    return name, most / total

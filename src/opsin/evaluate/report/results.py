@@ -16,7 +16,7 @@ FIGURES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "ma
            "log_loss": "log loss (nats)"}
 
 
-def tiles(facts: Sequence[tuple[str, str]]) -> Html:
+def tiles(facts: Sequence[tuple[Any, str]]) -> Html:
     return tag("div", [tag("div", tag("b", value), tag("span", name)) for name, value in facts], class_="tiles")
 
 
@@ -41,7 +41,7 @@ def test(run: Run) -> Html | None:
             loss, between_ = key == "log_loss", ends.get(key)
             value = number(told[key]) if loss or key == "auroc" else percent(told[key])
             spread = "–".join(number(v) for v in between_ or ()) if loss or key == "auroc" else between(between_)
-            facts.append((f"{name}{', ' + spread if spread else ''}", value))
+            facts.append((join(name, tag("br"), spread), value))
     rows = sorted(told.get("per_class") or [], key=lambda row: row["f1"])
     cells = [[shortened(row["label"], 60), f"{row['support']:,}", percent(row["precision"]),
               join(percent(row["recall"]), charts.bar(row["recall"])), percent(row["f1"])] for row in rows]
@@ -143,7 +143,8 @@ def tried(run: Run) -> Html | None:
         parts.append(table(["network", "outcome", "pixels", "latency", "file", "MACs"], cells, best, words=1))
     if stages:
         parts += [tag("h3", "The winner, stage by stage, on validation images"), charts.dots(
-            [{**row, "value": row["accuracy"], "best": row.get("winner")} for row in stages], "Stages by accuracy")]
+            [{"note": percent(row["accuracy"]), **row, "value": row["accuracy"], "best": row.get("winner")}
+             for row in stages], "Stages by accuracy")]
     return join(parts)
 
 

@@ -20,9 +20,9 @@ def data(run: Run) -> Html | None:
     rows = [[shortened(name, 60), *(f"{row.get(c, 0):,}" for c in columns), f"{sum(row.values()):,}"]
             for name, row in counts.items()]
     spreads = [card[key] for key in ("height", "width") if card.get(key)]
-    sizes = [f"{middle:,.0f} ({least:,}–{most:,})" for least, middle, most in spreads]
+    sizes = [f"{middle:,.0f}" + (f" ({least:,}–{most:,})" if least != most else "") for least, middle, most in spreads]
     facts = [("images", number(card.get("images"))), ("classes", str(len(counts))),
-             ("median height × width (range)", " × ".join(sizes)), ("formats", ", ".join(card.get("formats") or ())),
+             ("height × width in pixels", " × ".join(sizes)), ("formats", ", ".join(card.get("formats") or ())),
              ("rarest class against an even share", number(card.get("balance"))),
              *((name, number(len(card[key]))) for key, name in (("duplicates", "sets of duplicates"), (
                  "conflicts", "duplicates with two labels"), ("broken", "broken files")) if key in card)]
@@ -38,7 +38,7 @@ def data(run: Run) -> Html | None:
         *(card.get("broken") or []), *(card.get("skipped") or [])][:50]]
     facts = [fact for fact in facts if fact[1] not in ("", "–")]
     return join(tag("p", card.get("name", ""), class_="soft"), tiles(facts), notes, leak,
-                tag("div", pictures, class_="gallery") if pictures else None,
+                tag("div", pictures, class_="gallery samples") if pictures else None,
                 table(["class", *columns, "together"], rows) if rows else None,
                 [tag("h3", "Left out"), table(["file", "reason"], broken, words=1)] if broken else None)
 
