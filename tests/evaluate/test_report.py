@@ -56,6 +56,7 @@ def test_a_whole_report_stands_alone_and_shows_its_figures(tmp_path, k):
                   "opsin fit demo:solar-cells --under 5ms --seed 0", f"T = {made['calibration']['temperature']:.2f}",
                   "cells/cell1207.png", "over the limit 4.2×", made["mistakes"][0]["name"]):
         assert shown in words, shown
+    assert ("does not keep 300MMACs" in words) == (k == 10)
     assert page.tags.count("img") == 2 * len(made["mistakes"]) + len(made["samples"])
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 

@@ -3,7 +3,6 @@
 from html import escape
 from typing import Any
 
-
 CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in range(32) if chr(code) not in "\t\n"}
 
 

@@ -76,7 +76,8 @@ def verdict(run: Run) -> Html:
     common, share = guessed(test)
     if common:
         parts.append(f". Always answering “{common}” would be right on {percent(share)}")
-    return join(parts, ".")
+    missed = [str(limit.get("limit")) for limit in run.get("limits") or [] if not limit.get("kept")]
+    return join(parts, ".", f" It does not keep {' and '.join(missed)}." if missed else None)
 
 
 def guessed(test: Run) -> tuple[str, float]:
