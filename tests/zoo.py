@@ -13,7 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 
-SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads")
+SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
 
 
 def code_path(name: str) -> tuple:
@@ -24,7 +24,7 @@ def code_path(name: str) -> tuple:
 
 def kind(value: Any) -> Any:
     if isinstance(value, functools.partial):
-        return value.func.__qualname__, *((k, kind(v)) for k, v in sorted(value.keywords.items()))
+        return value.func.__qualname__, *((k, kind(v)) for k, v in sorted(value.keywords.items()) if k not in SIZES)
     return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None
 
 

@@ -127,7 +127,7 @@ def test_rows_done_are_not_done_again(photographs, tmp_path, monkeypatch):
 
 def test_no_room(photographs, tmp_path, monkeypatch):
     found = data.open(photographs)
-    with pytest.raises(DataError, match="decoded images need .* MB are free"):
+    with pytest.raises(DataError, match=r"decoded images need .* MB are free"):
         data.cached(found, 2_000_000, tmp_path / "cache")
 
     def full(file):

@@ -128,7 +128,7 @@ def test_splits_that_cannot_be(tmp_path):
     for shares in ({"val": -0.1}, {"val": 0.5, "test": 0.5}, {"test": 1.0}):
         with pytest.raises(DataError, match="must be shares"):
             data.split(found, **shares)
-    with pytest.raises(DataError, match="4 images .* too few .* set val=0"):
+    with pytest.raises(DataError, match=r"4 images .* too few .* set val=0"):
         data.split(found, val=0.1, test=0.1)
     fill(tmp_path / "test", {"a": 2, "b": 2})
     only = [(path, path.parent.name, "test", None) for path in (tmp_path / "test").glob("*/*.png")]

@@ -95,6 +95,14 @@ def test_depth_and_bands():
     )
 
 
+def test_arrays_are_left_as_they_are():
+    image = np.full((20, 20, 1), 0.5, np.float32)
+    load = Preprocess((20, 20), 1.0, "center", "bilinear", (0.1,), (0.1,), 1)
+    for _ in range(2):
+        assert torch.allclose(load(image), torch.full((1, 20, 20), 4.0))
+        assert torch.allclose(load.normalise(image[None]), torch.full((1, 1, 20, 20), 4.0))
+
+
 def test_grey_files_are_repeated_with_the_same_result(tmp_path):
     grey = photograph(90, 90).convert("L")
     grey.save(tmp_path / "a.png")

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from opsin.data import DataError, Sample, band_statistics, open, read_image
@@ -98,7 +99,6 @@ def test_sixteen_bits_are_kept(tmp_path):
 
 
 def test_many_bands(tmp_path):
-    tifffile = pytest.importorskip("tifffile")
     for dtype in (np.uint8, np.uint16, np.float32, np.float64):
         bands = (RNG.random((6, 5, 7)) * 200).astype(dtype)
         np.save(tmp_path / "a.npy", bands)
@@ -118,7 +118,6 @@ def test_many_bands(tmp_path):
 
 
 def test_many_bands_without_the_reader_names_the_extra(tmp_path, monkeypatch):
-    tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(
         tmp_path / "a.tif", np.zeros((6, 5, 7), np.uint16), photometric="minisblack", planarconfig="contig"
     )

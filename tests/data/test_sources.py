@@ -4,6 +4,7 @@ import os
 import sys
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -77,9 +78,6 @@ def test_a_table(folder):
 
 
 def test_parquet_equals_csv(folder):
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
     columns = {"path": ["cats/0.png", "dogs/deep/0.JPG"], "kind": ["x", "y"], "split": ["train", None]}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "t.parquet")
     found = data.open(folder / "t.parquet", label="kind")

@@ -64,14 +64,14 @@ def resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 class DAPPM(nn.Module):
-    """fuse([c0 ... c4]) + shortcut(x), with c_i = refine_i(scale_i(pool_i(x)) + c_(i-1))"""
+    """fuse([c0 ... c4]) + shortcut(x), with c0 = scale0(x) and c_i = refine_i(scale_i(pool_i(x)) + c_(i-1))"""
 
     def __init__(self, cin: int, context: int, cout: int):
         super().__init__()
         pools = [nn.AvgPool2d(5, 2, 2), nn.AvgPool2d(9, 4, 4), nn.AvgPool2d(17, 8, 8), nn.AdaptiveAvgPool2d(1)]
         made = each(*[context] * 5, name="context")
         self.pools = nn.ModuleList(pools)
-        self.scales = nn.ModuleList(norm_conv(cin, c) for c in made)
+        self.scales = nn.ModuleList(norm_conv(cin, c) for c in [made[0], *made[:-1]])  # added to the context before
         self.refine = nn.ModuleList(norm_conv(a, b, 3) for a, b in zip(made, made[1:]))
         self.fuse, self.shortcut = norm_conv(Concat(*made), cout), norm_conv(cin, cout)
 

@@ -26,7 +26,8 @@ def pour(model: nn.Module, state: Mapping[str, Tensor], source: str, exact: bool
     Raises:
         WeightsError: missing and unexpected names (near ones paired) or other shapes, listed; the model is as it was.
     """
-    state, wanted = dict(state), model.state_dict()
+    wanted = model.state_dict()
+    state = {name: _shaped(tensor, wanted.get(name, tensor)) for name, tensor in state.items()}
     said = [] if exact else [_positions(model, state), _channels(state, wanted)]
     left_out = [] if exact else _classifier(model, state, wanted)
     problems = [*_names(state, wanted, left_out), *_shapes(state, wanted)]
@@ -37,6 +38,11 @@ def pour(model: nn.Module, state: Mapping[str, Tensor], source: str, exact: bool
         if text:
             say(f"{source}: {text}")
     return not left_out and any(name.startswith(_classifiers(model)) for name in wanted)
+
+
+def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
+    """A linear layer that others write as a 1x1 convolution, or the reverse, in our shape."""
+    return tensor.reshape(like.shape) if tensor.squeeze().shape == like.squeeze().shape else tensor
 
 
 def _positions(model: nn.Module, state: dict[str, Tensor]) -> str:

@@ -115,7 +115,7 @@ def _restore(config: dict[str, Any], fetched: Fetched) -> nn.Module:
     _rebuilds(config, state, fetched.name)
     model: Any = build(config["architecture"], **config["arguments"])
     model = narrow(model, config["widths"]) if config["widths"] else model
-    model.load_state_dict(state)
+    model.to(memory_format=torch.channels_last).load_state_dict(state)
     model.config = {key: value for key, value in config.items() if key != "opsin"}
     whole: nn.Module = model.eval()
     return whole
