@@ -20,7 +20,7 @@ from torch import nn
 from .errors import OpsinError
 
 FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: what is told about it, not passed to the builder
-SHARED = ("num_classes", "in_chans", "drop_rate", "drop_path_rate")
+FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
 
 
 class UnknownName(OpsinError, KeyError):
@@ -107,14 +107,14 @@ def facts(name: str) -> dict[str, Any]:
 def capabilities(name: str) -> dict[str, Any]:
     """What a network can be asked for, known before building.
 
-    `arguments`: the keywords its builder takes; `output_stride`: the values it accepts; `multiple`: what input sides
+    `arguments`: the keywords its builder takes; `output_stride`, `pool`: the values it accepts; `multiple`: what input sides
     must be divisible by; `native`: the side in pixels its published weights use; `strides`: of its stages.
 
     Raises:
         UnknownName: no such network; near names are suggested.
     """
     known = facts(name)
-    return {key: known[key] for key in ("arguments", "output_stride", "multiple", "native", "strides")}
+    return {key: known[key] for key in ("arguments", "output_stride", "pool", "multiple", "native", "strides")}
 
 
 def builder(name: str) -> tuple[Builder, dict[str, Any]]:
@@ -129,7 +129,7 @@ def arguments(build: Builder) -> list[str]:
 
 
 def check_arguments(name: str, build: Builder, given: Mapping[str, Any]) -> None:
-    allowed = [*arguments(build), "output_stride"]
+    allowed = [*arguments(build), *FINISHED]
     for key in given:
         if key not in allowed:
             near = get_close_matches(key, allowed, 2, 0.6)
@@ -144,7 +144,7 @@ def check_arguments(name: str, build: Builder, given: Mapping[str, Any]) -> None
 
 
 def build(name: str, **given: Any) -> nn.Module:
-    """A new network with random weights; `given` are its builder's keywords, and `output_stride`.
+    """A new network with random weights; `given` are its builder's keywords, `output_stride` and `pool`.
 
     Raises:
         UnknownName: no such network.
@@ -154,8 +154,10 @@ def build(name: str, **given: Any) -> nn.Module:
 
     make, variant = builder(name)
     check_arguments(name, make, given)
-    rest = {k: v for k, v in given.items() if k != "output_stride"}
+    rest = {k: v for k, v in given.items() if k not in FINISHED}
     net = make(**{**variant, **rest})
+    if given.get("pool", "avg") != "avg":
+        pool(net, name, given["pool"], given.get("num_classes"))
     if "output_stride" in given:
         allowed = output_strides(ABOUT[name], net.backbone.strides)
         if given["output_stride"] not in allowed:
@@ -163,6 +165,17 @@ def build(name: str, **given: Any) -> nn.Module:
         dilate(net, given["output_stride"])
     net.config = {"architecture": name, "arguments": dict(given), "widths": {}}
     return net
+
+
+def pool(net: nn.Module, name: str, kind: str, num_classes: int | None) -> None:
+    """Give a finished network another pooling: "levels" reads the maps of every stage, not the last one alone."""
+    from .blocks.classify import Classifier, LevelClassifier
+
+    if kind != "levels" or type(net.head) is not Classifier:
+        able = '"avg" or "levels"' if type(net.head) is Classifier else "only its own"
+        raise UnsupportedArgument(f"{name} has no pool {kind!r}: it takes {able}")
+    classes = net.head.fc.out_features if num_classes is None else num_classes
+    net.head = LevelClassifier(net.head, list(net.backbone.widths), classes)
 
 
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:

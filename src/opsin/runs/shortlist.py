@@ -11,7 +11,7 @@ from torch import nn
 
 from ..evaluate.count import count
 from ..factory import create_model
-from ..progress import say
+from ..progress import quiet, say
 from ..registry import capabilities, facts
 from ..weights import entry as published
 from .frozen import Frozen
@@ -57,10 +57,15 @@ def build(name: str, classes: int, channels: int, size: int, licence: str | None
     """A network with its published weights, or random ones where nothing is published."""
     architecture = name.partition(".")[0]
     able = capabilities(architecture)["arguments"]
-    given = {"num_classes": classes, "in_chans": channels, **{k: v for k, v in more.items() if k in able}}
+    given: dict[str, Any] = {"num_classes": classes, "in_chans": channels, **{k: v for k, v in more.items() if k in able}}
     if "img_size" in able:
         given["img_size"] = size
-    return create_model(name, pretrained=has_weights(name), licence=licence, **given)
+    if "levels" in capabilities(architecture)["pool"]:
+        given["pool"] = "levels"
+    with quiet():  # that the classifier for other classes was left out is what a run is about
+        return create_model(architecture, pretrained=False, **given) if not has_weights(name) else create_model(
+            name, pretrained=True, licence=licence, **given
+        )
 
 
 def cost(name: str, channels: int, size: int) -> dict[str, float]:

@@ -25,10 +25,26 @@ def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["probe"]["accuracy"], row["latency_ms"]))
 
 
-def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int) -> Probe:
-    """A probe with as many folds as the rarest class allows."""
+def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int, looks: int = 1) -> Probe:
+    """A probe with as many folds as the rarest class allows.
+
+    `features` may hold every picture `looks` times, one block of all pictures behind the other; the folds keep a
+    picture's looks together.
+    """
     folds = int(np.clip(np.bincount(labels, minlength=classes).min(), 2, 5))
-    return probe(features, labels, classes=classes, folds=folds, seed=seed, balanced=False)
+    pictures = np.tile(np.arange(len(labels)), looks)
+    return probe(
+        features, np.tile(labels, looks), classes=classes, folds=folds, seed=seed, groups=list(pictures)
+    )
+
+
+def views(flips: Sequence[str], most: int) -> dict[str, Callable[[Images], Images]]:
+    """Up to `most` different ways of looking at a picture made of harmless flips, the plain one first."""
+    made: dict[str, Callable[[Images], Images]] = {"plain": lambda x: x}
+    for name in flips:
+        more = {f"{seen}+{name}": lambda x, f=look, g=FLIPS[name]: g(f(x)) for seen, look in made.items()}
+        made |= more  # type: ignore[assignment]
+    return dict(list(made.items())[:most])
 
 
 def correct(found: Probe, features: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
