@@ -90,7 +90,7 @@ def _spread(values: Iterable[int]) -> tuple[int, float, int]:
 
 
 def _kind(fact: Facts) -> str:
-    return f"{fact.channels} x {fact.dtype}"
+    return f"{fact.bands} x {fact.dtype}"
 
 
 def _leakage(data: Dataset, facts: list[Facts]) -> dict[str, dict[str, int]]:

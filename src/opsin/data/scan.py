@@ -29,7 +29,7 @@ class Facts:
     dtype: str = ""
     height: int = 0
     width: int = 0
-    channels: int = 0
+    bands: int = 0
     digest: str = ""
     error: str = ""
 
