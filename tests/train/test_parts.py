@@ -103,6 +103,20 @@ def test_bf16_only_where_it_is_faster(monkeypatch, ratio, expected):
     assert plan.precision(TrainSettings(precision="bf16"), step, None, None)[0]
 
 
+def test_slow_steps_are_measured_once(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+
+    def work(seconds):
+        calls.append(seconds)
+        clock[0] += seconds
+
+    assert plan.steady(lambda: work(5.0)) == 5.0
+    assert calls == [5.0]
+    assert plan.steady(lambda: work(0.1)) == pytest.approx(0.1)
+    assert len(calls) == 5
+
+
 def test_checkpoints(tmp_path):
     held = {"a": torch.arange(6.0).reshape(2, 3).t(), "n": torch.tensor(3)}
     checkpoint.write(tmp_path / "x.safetensors", held, {"loss": 0.1 + 0.2, "list": [1]})

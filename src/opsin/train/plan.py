@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +28,9 @@ SPARE = 0.92
 FASTER = 0.9
 """bf16 is taken where a step takes less than this share of a step in fp32."""
 
+LONG = 2.0
+"""Seconds of work that are measured once only."""
+
 Step = Callable[[Tensor, Tensor, bool], None]
 
 
@@ -41,7 +45,7 @@ class Plan:
     deadline: float | None
     """Seconds in all, when given."""
     measured: dict[str, float]
-    """Median seconds of a training step by precision, of the data for one, and of one validation."""
+    """Seconds of a training step by precision, of the data for one, and of one validation."""
 
     @property
     def total(self) -> int:
@@ -94,29 +98,18 @@ def fitted(settings: TrainSettings, steps: int, bf16: bool, measured: dict[str, 
     return Plan(epochs, steps, bf16, deadline, {k: round(v, 5) for k, v in measured.items()})
 
 
-def precision(
-    settings: TrainSettings, step: Step, x: Tensor, y: Tensor, repeats: int = 3
-) -> tuple[bool, dict[str, float]]:
-    """Whether to train in bf16, and the median seconds of a step in what was measured.
-
-    `step(x, y, bf16)` is one training step. bf16 is dropped as soon as one step of it is twice as slow, which on
-    processors without bf16 instructions it is many times.
-    """
-    if settings.precision != "auto":
-        bf16 = settings.precision == "bf16"
-        return bf16, {settings.precision: _seconds(step, x, y, bf16, repeats)}
-    step(x, y, False)
-    slow = seconds(lambda: step(x, y, True)) > 2 * seconds(lambda: step(x, y, False))
-    found = {"fp32": _seconds(step, x, y, False, repeats)}
-    if slow:
-        return False, found
-    found["bf16"] = _seconds(step, x, y, True, repeats)
-    return found["bf16"] < FASTER * found["fp32"], found
+def precision(settings: TrainSettings, step: Step, x: Tensor, y: Tensor) -> tuple[bool, dict[str, float]]:
+    """Whether to train in bf16, and the seconds of a step in what was measured; `step(x, y, bf16)` is one."""
+    tried = {"auto": (False, True), "fp32": (False,), "bf16": (True,)}[settings.precision]
+    found = {"bf16" if bf16 else "fp32": steady(lambda bf16=bf16: step(x, y, bf16)) for bf16 in tried}  # type: ignore[misc]
+    return found.get("bf16", inf) < FASTER * found.get("fp32", inf), found
 
 
-def _seconds(step: Step, x: Tensor, y: Tensor, bf16: bool, repeats: int) -> float:
-    step(x, y, bf16)
-    return median(seconds(lambda: step(x, y, bf16)) for _ in range(repeats))
+def steady(work: Callable[[], object]) -> float:
+    """Median seconds of a few calls after a first one; of that one alone where it takes so long that its extra cost
+    is small beside it."""
+    first = seconds(work)
+    return first if first > LONG else median(seconds(work) for _ in range(3))
 
 
 def seconds(work: Callable[[], object]) -> float:
