@@ -83,11 +83,12 @@ class Run:
             return frozen.features(x, row["threads"], f"   features, {label}")
 
         plain = features(images, "training images")
-        flips = transfer.harmless(transfer.fitted(plain, train.labels, classes, seed), features, held, val.labels)
+        first = transfer.fitted(plain, train.labels, classes, seed)
+        flips = transfer.harmless(first, features, held, val.labels)
         most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
         looks = transfer.views([name for name, told in flips.items() if told["kept"]], max(1, most))
         seen = [plain, *(features(look(images), name) for name, look in list(looks.items())[1:])]
-        found = transfer.fitted(np.concatenate(seen), train.labels, classes, seed, len(seen))
+        found = transfer.refitted(first, seen, train.labels, classes, seed)
         net = self.network(row, found.as_linear())
         save(net, self.work / "probe")
         return {"probe": found.as_dict(), "flips": flips, "looks": [*looks], "val": self.scored(net, row, "val")}
