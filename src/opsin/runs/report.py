@@ -76,7 +76,7 @@ def mistakes(run: Any, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     images = [picture(test[int(i)]) for i in worst]
     overlays = [seen["overlay"] for seen in explain(load(run.folder / "model"), images)]
     return [
-        {"image": image, "overlay": overlay, "name": str(test[int(i)]), "label": test.classes[test.labels[i]],
+        {"image": image, "overlay": overlay, "name": test[int(i)].member or test[int(i)].path.name, "label": test.classes[test.labels[i]],
          "prediction": test.classes[guess[i]], "probability": float(made[i, guess[i]])}
         for i, image, overlay in zip(worst, images, overlays)
     ]

@@ -25,16 +25,21 @@ def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["probe"]["accuracy"], row["latency_ms"]))
 
 
-def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int, looks: int = 1) -> Probe:
-    """A probe with as many folds as the rarest class allows.
-
-    `features` may hold every picture `looks` times, one block of all pictures behind the other; the folds keep a
-    picture's looks together.
-    """
+def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int) -> Probe:
+    """A probe with as many folds as the rarest class allows."""
     folds = int(np.clip(np.bincount(labels, minlength=classes).min(), 2, 5))
-    pictures = np.tile(np.arange(len(labels)), looks)
+    return probe(features, labels, classes=classes, folds=folds, seed=seed)
+
+
+def refitted(plain: Probe, seen: Sequence[NDArray[Any]], labels: NDArray[Any], classes: int, seed: int) -> Probe:
+    """The probe fitted on several looks at every picture, each a block of features, as strongly held back as before.
+
+    A picture's looks stay on one side of a fold.
+    """
+    looks, pictures = len(seen), np.arange(len(labels))
     return probe(
-        features, np.tile(labels, looks), classes=classes, folds=folds, seed=seed, groups=list(pictures)
+        np.concatenate(seen), np.tile(labels, looks), classes=classes, folds=3, seed=seed,
+        groups=list(np.tile(pictures, looks)), strengths=(plain.C / looks,),
     )
 
 
