@@ -62,14 +62,17 @@ def digest(model):
     return state.hexdigest()
 
 
-if __name__ == "__main__":
-    folder, slow, changes, options = Path(sys.argv[1]), float(sys.argv[2]), *map(json.loads, sys.argv[3:5])
-    plain = changes.pop("plain", False)
-    torch.set_num_threads(1)
+def trained(folder, slow, changes, options):
+    """A run that may be resumed, and its digest; `plain` leaves out what depends on how images share a batch."""
+    plain = changes.get("plain", False)
+    settings = SETTINGS.changed({k: v for k, v in changes.items() if k != "plain"})
     model = Net(norm=not plain, drop=0.0 if plain else 0.2)
     model.slow = slow
-    history = finetune(
-        model, images(), images(30, 1, SIDE), SETTINGS.changed(changes), run_folder=folder, resume=True, **options
-    )
+    history = finetune(model, images(), images(30, 1, SIDE), settings, run_folder=folder, resume=True, **options)
     (folder / "model.json").write_text(json.dumps({n: t.tolist() for n, t in model.state_dict().items()}))
-    print(digest(model), len(history["epochs"]))
+    return digest(model), len(history["epochs"])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(*trained(Path(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])))
