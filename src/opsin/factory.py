@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from .blocks.network import FeatureMaps
-from .registry import build
+from .build import build
 
 
 def create_model(

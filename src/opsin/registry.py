@@ -19,8 +19,7 @@ from torch import nn
 
 from .errors import OpsinError
 
-FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: what is told about it, not passed to the builder
-FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
+FACTS = ("native", "arxiv", "title", "multiple")  # of a variant's entry: told about it, not passed to the builder
 
 
 class UnknownName(OpsinError, KeyError):
@@ -91,7 +90,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def facts(name: str) -> dict[str, Any]:
-    """What is known of a network without building it: params, macs (at `native` pixels), strides, widths, paper, licence.
+    """What is known of a network unbuilt: params, macs (at `native` pixels), strides, widths, paper, licence.
 
     Raises:
         UnknownName: no such network; near names are suggested.
@@ -128,56 +127,6 @@ def arguments(build: Builder) -> list[str]:
     return list(inspect.signature(build).parameters)
 
 
-def check_arguments(name: str, build: Builder, given: Mapping[str, Any]) -> None:
-    allowed = [*arguments(build), *FINISHED]
-    for key in given:
-        if key not in allowed:
-            near = get_close_matches(key, allowed, 2, 0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(allowed)}."
-            raise UnsupportedArgument(f"{name} takes no argument {key!r}; {hint}")
-    for key in ("num_classes", "in_chans"):
-        if key in given and (not isinstance(given[key], int) or given[key] < (key == "in_chans")):
-            raise UnsupportedArgument(f"{key} must be a whole number, not {given[key]!r}")
-    for key in ("drop_rate", "drop_path_rate"):
-        if key in given and not 0 <= given[key] < 1:
-            raise UnsupportedArgument(f"{key} is a probability: from 0 up to, not including, 1; not {given[key]!r}")
-
-
-def build(name: str, **given: Any) -> nn.Module:
-    """A new network with random weights; `given` are its builder's keywords, `output_stride` and `pool`.
-
-    Raises:
-        UnknownName: no such network.
-        UnsupportedArgument: a keyword or a value that this network cannot mean.
-    """
-    from .blocks.dilate import dilate
-
-    make, variant = builder(name)
-    check_arguments(name, make, given)
-    rest = {k: v for k, v in given.items() if k not in FINISHED}
-    net = make(**{**variant, **rest})
-    if given.get("pool", "avg") != "avg":
-        pool(net, name, given["pool"], given.get("num_classes"))
-    if "output_stride" in given:
-        allowed = output_strides(ABOUT[name], net.backbone.strides)
-        if given["output_stride"] not in allowed:
-            raise UnsupportedArgument(f"{name} has output_stride {allowed}, not {given['output_stride']!r}")
-        dilate(net, given["output_stride"])
-    net.config = {"architecture": name, "arguments": dict(given), "widths": {}}
-    return net
-
-
-def pool(net: nn.Module, name: str, kind: str, num_classes: int | None) -> None:
-    """Give a finished network another pooling: "levels" reads the maps of every stage, not the last one alone."""
-    from .blocks.classify import Classifier, LevelClassifier
-
-    if kind != "levels" or type(net.head) is not Classifier:
-        able = '"avg" or "levels"' if type(net.head) is Classifier else "only its own"
-        raise UnsupportedArgument(f"{name} has no pool {kind!r}: it takes {able}")
-    classes = net.head.fc.out_features if num_classes is None else num_classes
-    net.head = LevelClassifier(net.head, list(net.backbone.widths), classes)
-
-
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:
     last = strides[-1]
     return [last, *(s for s in (16, 8) if s < last)] if told["dilates"] else [last]
@@ -206,7 +155,9 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         if isinstance(node, ast.Name):
             return node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
-            return node.func.id, {str(k.arg): ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            settings = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            if len(settings) == len(node.keywords):  # none unpacked from a dictionary, none twice
+                return node.func.id, settings
     except (SyntaxError, ValueError):
         pass
     raise UnsupportedArgument(f"{text!r} is not a call like name(key=value): keywords and plain values only")

@@ -162,7 +162,8 @@ def benchmark(
     elif folder:
         target, side = load(folder), size
     else:
-        target, side = create_model(model), size or facts(model.partition(".")[0])["native"]
+        native = facts(model.partition(".")[0])["native"]
+        target, side = create_model(model), native if size is None else size
     figures = measured(target, side, batch=batch, threads=threads, seconds=seconds)
     return {"model": model, "size": side, **figures, "machine": machine()}
 

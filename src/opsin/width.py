@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import accumulate, chain, takewhile
+from itertools import accumulate, chain, count, takewhile
 from typing import Any
 
 import torch
@@ -134,7 +134,7 @@ def per_group(channels: int, groups: int) -> Any:
     if isinstance(channels, Groups) and channels.parts[0] is groups:
         return channels.parts[1]
     if atoms(channels):
-        raise WidthError(f"{int(channels)} channels in {int(groups)} groups: write Groups(groups, size) for the channels")
+        raise WidthError(f"{int(channels)} channels in {int(groups)} groups: write Groups(groups, size) for them")
     return None
 
 
@@ -162,8 +162,8 @@ def widths(model: nn.Module) -> dict[str, Width]:
     for key, paths in users.items():
         shared = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, zip(*paths))]
         stem = ".".join([*filter(None, shared), found[key].name])
-        taken = sum(other == stem or other.rpartition("_")[0] == stem for other in named)
-        named[f"{stem}_{taken + 1}" if taken else stem] = found[key]
+        numbered = chain([stem], (f"{stem}_{i}" for i in count(2)))
+        named[next(name for name in numbered if name not in named)] = found[key]
     return named
 
 
@@ -219,9 +219,9 @@ def narrow(model: nn.Module, keep: Keep) -> nn.Module:
 def select(t: Tensor, touched: Iterable[tuple[int, Width]], keep: Mapping[int, Tensor]) -> Tensor:
     for d, w in touched:
         chosen = w.index(keep)
-        first, count = int(chosen[0]), len(chosen)
-        run = int(chosen[-1]) - first + 1 == count and bool((chosen.diff() == 1).all())
-        t = t.narrow(d, first, count) if run else t.index_select(d, chosen.to(t.device))
+        first, many = int(chosen[0]), len(chosen)
+        run = int(chosen[-1]) - first + 1 == many and bool((chosen.diff() == 1).all())
+        t = t.narrow(d, first, many) if run else t.index_select(d, chosen.to(t.device))
     return t
 
 
@@ -234,11 +234,23 @@ def resolve(model: nn.Module, keep: Keep) -> dict[int, Tensor]:
             hint = f"did you mean {' or '.join(near)}?" if near else "opsin.width.widths(model) lists them."
             raise WidthError(f"this network has no width called {name!r}; {hint}")
         size = int(named[name])
-        idx = torch.arange(chosen) if isinstance(chosen, int) else torch.as_tensor(chosen, dtype=torch.long)
-        if idx.numel() == 0 or int(idx.min()) < 0 or int(idx.max()) >= size or idx.unique().numel() != idx.numel():
+        idx = indices(chosen)
+        if idx is None or int(idx.min()) < 0 or int(idx.max()) >= size or idx.unique().numel() != idx.numel():
             raise WidthError(f"{name} has {size} channels: keep between 1 and {size} different ones, not {chosen!r}")
-        out[id(named[name])] = idx.cpu()
+        out[id(named[name])] = idx
     return out
+
+
+def indices(chosen: Any) -> Tensor | None:
+    """Kept positions from a list of them or a number; None for what is neither, or nothing."""
+    if isinstance(chosen, int) and not isinstance(chosen, bool):
+        return torch.arange(chosen) if chosen > 0 else None
+    try:
+        idx = torch.as_tensor(chosen)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    whole = not (idx.is_floating_point() or idx.is_complex() or idx.dtype == torch.bool)
+    return idx.cpu().long() if idx.ndim == 1 and idx.numel() and whole else None
 
 
 def shrunk(value: Any, keep: Mapping[int, Tensor], memo: dict[int, Any]) -> Any:

@@ -11,7 +11,7 @@ def main() -> None:
     from .app import app
 
     try:
-        app(standalone_mode=False)
+        app(prog_name="opsin", standalone_mode=False)
     except OpsinError as error:
         stop(str(error), 1)
     except KeyboardInterrupt:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +17,10 @@ def grid(img_size: int | tuple[int, int], patch: int) -> tuple[int, int]:
     Raises:
         UnsupportedArgument: a size that patches do not fill.
     """
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-    if height % patch or width % patch or height < patch or width < patch:
-        raise UnsupportedArgument(f"img_size {img_size} is not filled by patches of {patch} pixels: take a multiple")
-    return height // patch, width // patch
+    sides = tuple(img_size) if isinstance(img_size, Sequence) else (img_size, img_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= patch and side % patch == 0 for side in sides):
+        raise UnsupportedArgument(f"img_size {img_size!r} is not filled by patches of {patch} pixels: take a multiple")
+    return sides[0] // patch, sides[1] // patch
 
 
 class Positions(nn.Module):

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opsin.build import build
 from opsin.convert import few
-from opsin.registry import build, table
+from opsin.registry import table
 from opsin.width import narrow, widths
 
 from . import adapt, cache, files, hub, names
