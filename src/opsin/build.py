@@ -8,12 +8,15 @@ from typing import Any
 
 from torch import nn
 
+from .blocks.classify import Classifier, LevelClassifier
 from .blocks.dilate import dilate
 from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides
 
+FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
+
 
 def build(name: str, **given: Any) -> nn.Module:
-    """A new network with random weights; `given` are its builder's keywords, and `output_stride`.
+    """A new network with random weights; `given` are its builder's keywords, `output_stride` and `pool`.
 
     Raises:
         UnknownName: no such network.
@@ -21,7 +24,9 @@ def build(name: str, **given: Any) -> nn.Module:
     """
     make, variant = builder(name)
     check_arguments(name, make, given)
-    net = make(**{**variant, **{k: v for k, v in given.items() if k != "output_stride"}})
+    net = make(**{**variant, **{k: v for k, v in given.items() if k not in FINISHED}})
+    if given.get("pool", "avg") != "avg":
+        pool(net, name, given["pool"])
     if "output_stride" in given:
         allowed, wanted = output_strides(ABOUT[name], net.backbone.strides), given["output_stride"]
         if wanted not in allowed:
@@ -31,9 +36,17 @@ def build(name: str, **given: Any) -> nn.Module:
     return net
 
 
+def pool(net: Any, name: str, kind: str) -> None:
+    """Give a finished network another pooling: "levels" reads the maps of every stage, not the last one alone."""
+    plain = type(net.head) is Classifier
+    if kind != "levels" or not plain:
+        raise UnsupportedArgument(f"{name} has no pool {kind!r}: it takes {'avg or levels' if plain else 'its own only'}")
+    net.head = LevelClassifier(net.head, list(net.backbone.widths), getattr(net.head.fc, "out_features", 0))
+
+
 def check_arguments(name: str, make: Builder, given: Mapping[str, Any]) -> None:
     """Refuse keywords that the builder does not take, and values of the shared ones that mean nothing."""
-    allowed = [*arguments(make), "output_stride"]
+    allowed = [*arguments(make), *FINISHED]
     for key in given:
         if key not in allowed:
             near = get_close_matches(key, allowed, 2, 0.6)

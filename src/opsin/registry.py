@@ -106,14 +106,14 @@ def facts(name: str) -> dict[str, Any]:
 def capabilities(name: str) -> dict[str, Any]:
     """What a network can be asked for, known before building.
 
-    `arguments`: the keywords its builder takes; `output_stride`: the values it accepts; `multiple`: what input sides
+    `arguments`: the keywords its builder takes; `output_stride`, `pool`: the values it accepts; `multiple`: what input sides
     must be divisible by; `native`: the side in pixels its published weights use; `strides`: of its stages.
 
     Raises:
         UnknownName: no such network; near names are suggested.
     """
     known = facts(name)
-    return {key: known[key] for key in ("arguments", "output_stride", "multiple", "native", "strides")}
+    return {key: known[key] for key in ("arguments", "output_stride", "pool", "multiple", "native", "strides")}
 
 
 def builder(name: str) -> tuple[Builder, dict[str, Any]]:

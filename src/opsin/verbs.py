@@ -178,7 +178,8 @@ def explain(
     folder = model_folder(run)
     if folder is None:
         raise OpsinError(f"{run} holds no saved network: give a run's folder, or one that opsin.save wrote")
-    return drawn(load(folder), pictures(images), method=method, out=Path(out) if out else Path(run) / "explain")
+    made = drawn(load(folder), pictures(images), method=method, out=out or Path(run) / "explain")
+    return [Path(record["file"]) for record in made]
 
 
 def papers(

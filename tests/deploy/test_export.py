@@ -2,15 +2,17 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from pictures import PICTURES, RECORD
 from PIL import Image
 from torch import nn
 
+from opsin.data import Preprocess
 from opsin.deploy import export as exporting
 from opsin.deploy.export import ExportError, export, torch_answers
-from opsin.deploy.pixels import cropped
+from opsin.deploy.graph import prepend_resize
 from opsin.deploy.runtimes import Runtime
 from opsin.errors import OpsinError
 from opsin.width import Width
@@ -49,7 +51,7 @@ def by_hand(pixels, temperature):
 
 def test_the_file_gives_torchs_answers_and_holds_all_it_needs(fixed):
     runtime = Runtime(fixed.path)
-    wanted = by_hand([cropped(p, RECORD) for p in PICTURES], 1.7)
+    wanted = by_hand([Preprocess.from_dict(RECORD).pixels(p) for p in PICTURES], 1.7)
     assert np.abs(runtime.predict(PICTURES) - wanted).max() < 1e-5
     assert np.abs(runtime.predict(PICTURES, batch=2) - wanted).max() < 1e-5
     assert fixed.max_difference < 1e-5
@@ -65,7 +67,8 @@ def test_the_file_gives_torchs_answers_and_holds_all_it_needs(fixed):
 def test_the_file_can_resize_by_itself(free):
     runtime = Runtime(free.path)
     assert (free.any_size, runtime.any_size) == (True, True)
-    assert np.abs(runtime.predict(PICTURES) - by_hand([cropped(p, RECORD) for p in PICTURES], 1)).max() < 5e-3
+    wanted = by_hand([Preprocess.from_dict(RECORD).pixels(p) for p in PICTURES], 1)
+    assert np.abs(runtime.predict(PICTURES) - wanted).max() < 5e-3
     assert runtime.run(np.stack([PICTURES[2], PICTURES[7]])).shape == (2, 3)
 
 
@@ -105,12 +108,13 @@ def test_answers_that_are_no_numbers_are_no_proof(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"images": []}, "no images"),
-    ({"images": [PICTURES[0][..., :1]]}, r"takes uint8 \(H, W, 3\)"),
+    ({"images": [PICTURES[0][..., :2]]}, "has 2 bands"),
+    ({"images": [PICTURES[0].astype(np.uint16)]}, "8 bits a channel"),
     ({"labels": ["a"]}, "1 labels for a model of 3"),
-    ({"preprocessing": {}}, "preprocessing size None"),
-    ({"preprocessing": {**RECORD, "crop_mode": "border"}}, "cannot be exported"),
-    ({"preprocessing": {**RECORD, "size": [48, 40]}}, "not square"),
-    ({"preprocessing": {**RECORD, "mean": [0.5]}}, "one a channel"),
+    ({"preprocessing": {}}, "preprocessing needs size"),
+    ({"preprocessing": {**RECORD, "crop_mode": "border"}, "any_size": True}, "any_size=False"),
+    ({"preprocessing": {**RECORD, "size": [48, 40]}, "any_size": True}, "any_size=False"),
+    ({"preprocessing": {**RECORD, "mean": [0.5]}}, "give one each"),
 ])
 def test_what_cannot_be_exported_says_why(tmp_path, change, message):
     model = network()
@@ -137,16 +141,31 @@ def test_files_that_are_no_models_of_ours(tmp_path, fixed):
 
 
 @pytest.mark.parametrize("mode", ["center", "squash"])
-def test_the_crop_is_that_of_a_plain_resize_and_crop(mode):
-    record = {**RECORD, "crop_mode": mode}
-    for pixels in PICTURES:
-        h, w = pixels.shape[:2]
-        image = Image.fromarray(pixels)
-        if mode == "squash":
-            wanted = image.resize((48, 48), Image.Resampling.BICUBIC)
-        else:
-            size = (56, int(56 * h / w)) if w < h else (int(56 * w / h), 56)
-            image = image.resize(size, Image.Resampling.BICUBIC)
-            left, top = round((size[0] - 48) / 2), round((size[1] - 48) / 2)
-            wanted = image.crop((left, top, left + 48, top + 48))
-        assert np.array_equal(cropped(pixels, record), np.asarray(wanted))
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_the_resize_in_the_graph_is_the_one_beside_it(mode, interpolation):
+    prepare = Preprocess.from_dict({**RECORD, "crop_mode": mode, "interpolation": interpolation})
+    pixels = onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.UINT8, ["batch", 48, 48, 3])
+    same = onnx.helper.make_node("Identity", ["pixels"], ["out"])
+    out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.UINT8, ["batch", 48, 48, 3])
+    proto = onnx.helper.make_model(onnx.helper.make_graph([same], "g", [pixels], [out]), ir_version=10,
+                                   opset_imports=[onnx.helper.make_opsetid("", 20)])
+    prepend_resize(proto, prepare)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for picture in PICTURES:
+        difference = np.abs(session.run(None, {"images": picture[None]})[0][0].astype(int) - prepare.pixels(picture))
+        assert difference.max() <= 2
+        assert difference.mean() < 0.25  # a shift of half a pixel makes it several levels
+
+
+def test_files_on_disk_are_read_upright(tmp_path, fixed):
+    paths = []
+    for i, pixels in enumerate(PICTURES):
+        paths.append(tmp_path / f"{i}.png")
+        Image.fromarray(pixels).save(paths[-1])
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown a quarter to the right
+    Image.fromarray(np.rot90(PICTURES[0])).save(tmp_path / "turned.png", exif=turned)
+    runtime = Runtime(fixed.path)
+    assert np.array_equal(runtime.predict(paths), runtime.predict(PICTURES))
+    assert np.array_equal(runtime.predict([tmp_path / "turned.png"]), runtime.predict(PICTURES[:1]))
+    assert runtime.predict([]).shape == (0, 3)

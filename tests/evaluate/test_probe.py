@@ -27,7 +27,7 @@ def test_the_fit_is_scikit_learns_and_folds_into_a_linear_layer(c, balanced):
 
 
 def test_cross_validation_leaves_samples_out_and_chooses_the_strength():
-    x, y = blobs(n=240, d=150, spread=3.0)
+    x, y = blobs(n=240, d=150, spread=8.0)
     got = probe(x, y)
     fold = assign_folds(y, 5, 0)
     left_out = np.zeros((240, 3))

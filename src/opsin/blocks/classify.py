@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..layers.pool import GlobalAverage
+from ..width import Concat
 from .stage import Features
 
 
@@ -51,3 +53,24 @@ class Classifier(nn.Module):
 
     def reset(self, num_classes: int) -> None:
         self.fc = linear(self.width, num_classes)
+
+
+class LevelClassifier(Classifier):
+    """fc(drop([vector, mean and maximum of every map])): what early stages see counts too
+
+    Early stages know texture, which is what networks trained on photographs can tell of other kinds of pictures.
+    After Evci et al., 2022, arXiv:2201.03529. `last` is the head that it extends, `widths` are those of the taps.
+    """
+
+    def __init__(self, last: Classifier, widths: list[int], num_classes: int):
+        super().__init__(Concat(last.width, *widths, *widths), num_classes)
+        self.before, self.pool, self.after, self.drop = last.before, last.pool, last.after, last.drop
+        self.taps = tuple(range(len(widths)))
+
+    def unpooled(self, features: Features) -> list[Tensor]:
+        """The maps of all taps, the last one behind the head's norm in front of them."""
+        return [self.before(features.maps[-1]), *features.maps]
+
+    def pooled(self, x: list[Tensor]) -> Tensor:
+        last, *maps = x
+        return torch.cat([self.after(self.pool(last)), *[m.mean((2, 3)) for m in maps], *[m.amax((2, 3)) for m in maps]], 1)

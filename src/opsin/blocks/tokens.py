@@ -24,7 +24,7 @@ class Prefix(nn.Module):
             nn.init.normal_(getattr(self, name), std=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([*[p.expand(len(x), -1, -1) for p in self.parameters()], x], 1)
+        return torch.cat([*[p.expand(x.shape[0], -1, -1) for p in self.parameters()], x], 1)
 
 
 class Tokens(nn.Module):

@@ -49,7 +49,12 @@ class Batches:
         Yields images (B, C, H, W) float32 in channels_last memory, and class shares (B, K) float32 (one-hot unless
         mixed).
         """
-        return _ahead(self._batches(self._order(epoch), epoch, start))
+        order = self._order(epoch)
+        return _ahead(self._batch(order, epoch, step) for step in range(start, len(self)))
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """One batch, made here and now."""
+        return self._batch(self._order(epoch), epoch, step)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Positions of the whole epoch, (N,)."""
@@ -60,12 +65,9 @@ class Batches:
             return rng.permutation(len(self.labels))
         return _balanced(self.labels, rng)
 
-    def _batches(self, order: np.ndarray, epoch: int, start: int) -> Iterator[Batch]:
-        for step in range(start, len(self)):
-            first = (step * self.world + self.rank) * self.batch_size
-            yield self._batch(order[first : first + self.batch_size], epoch, first, step)
-
-    def _batch(self, chosen: np.ndarray, epoch: int, first: int, step: int) -> Batch:
+    def _batch(self, order: np.ndarray, epoch: int, step: int) -> Batch:
+        first = (step * self.world + self.rank) * self.batch_size
+        chosen = order[first : first + self.batch_size]
         if self.augment is None:
             pixels = np.array(middle(self.images[chosen], self.preprocess.size))
         else:

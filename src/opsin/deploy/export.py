@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from opsin.data import Preprocess
 from opsin.deploy.fuse import fuse
 from opsin.deploy.graph import describe, prepend_resize
-from opsin.deploy.pixels import Picture, Pixels, checked, cropped, opened
+from opsin.deploy.pixels import Picture, cropped
 from opsin.deploy.plain import plain
 from opsin.deploy.runtimes import Runtime
 from opsin.errors import OpsinError
@@ -68,7 +69,8 @@ class FromPixels(nn.Module):
         self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.model(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        out: Tensor = self.model(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        return out
 
 
 class Probabilities(nn.Module):
@@ -79,7 +81,8 @@ class Probabilities(nn.Module):
         self.model, self.temperature = model, temperature
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.model(x) / self.temperature).softmax(-1)
+        logits: Tensor = self.model(x)
+        return (logits / self.temperature).softmax(-1)
 
 
 def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[Picture],
@@ -98,19 +101,20 @@ def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[P
 
     Raises:
         ExportError: torch cannot export the model, or a probability differs by more than `tolerance`.
+        DataError: an image or a preprocessing record that cannot be read.
     """
     config = getattr(model, "config", None) or {}
-    record = checked(preprocessing or config.get("preprocessing") or {})
+    prepare = Preprocess.from_dict(preprocessing or config.get("preprocessing") or {})
+    record = prepare.to_dict()
     if not len(images):
         raise ExportError("no images to prove the export on: give some that the model is for")
-    pictures = [opened(image, record["channels"]) for image in images]
-    expected = torch_answers(model, pictures, record, temperature)
+    expected = torch_answers(model, images, prepare, temperature)
     names = list(labels or config.get("labels") or map(str, range(expected.shape[1])))
     if len(names) != expected.shape[1]:
         raise ExportError(f"{len(names)} labels for a model of {expected.shape[1]} classes: give one name a class")
     proto = converted(Probabilities(model, temperature), record)
     if any_size:
-        prepend_resize(proto, record)
+        prepend_resize(proto, prepare)
     describe(proto, {"licence": config.get("licence"), "provenance": config.get("provenance"), **(facts or {}),
                      "labels": names, "preprocessing": record, "temperature": temperature})
     path = Path(path)
@@ -118,27 +122,27 @@ def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[P
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unproved.write_bytes(proto.SerializeToString())
-        proof = prove(unproved, pictures, expected, tolerance, threads, seconds)
+        proof = prove(unproved, images, expected, tolerance, threads, seconds)
         unproved.replace(path)
     finally:
         unproved.unlink(missing_ok=True)
     return Proof(**{**proof.as_dict(), "path": str(path)})
 
 
-def torch_answers(model: nn.Module, pictures: Sequence[Pixels], record: dict[str, Any], temperature: float = 1.0,
+def torch_answers(model: nn.Module, pictures: Sequence[Picture], prepare: Preprocess, temperature: float = 1.0,
                   batch: int = 16) -> np.ndarray:
-    """Probabilities (N, K) from pixels (H, W, C) by Pillow and torch."""
+    """Probabilities (N, K) of files or arrays (H, W, C) by Pillow and torch."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    whole, out = FromPixels(Probabilities(model, temperature), record).to(device), []
+    whole, out = FromPixels(Probabilities(model, temperature), prepare.to_dict()).to(device), []
     with evaluating(whole):
         for start in range(0, len(pictures), batch):
-            pixels = np.stack([cropped(p, record) for p in pictures[start : start + batch]])
+            pixels = np.stack([cropped(p, prepare) for p in pictures[start : start + batch]])
             out.append(whole(torch.from_numpy(pixels).to(device)).float().cpu().numpy())
     return np.concatenate(out)
 
 
 def converted(model: nn.Module, record: dict[str, Any], output: str = "probabilities") -> Any:
-    """The ONNX model (a protobuf) from uint8 pixels (N, H, W, C) of the record's size to what the module makes of them.
+    """The ONNX model (a protobuf) from uint8 pixels (N, H, W, C) of the record's size to what the module makes of it.
 
     Raises:
         ExportError: torch cannot export the module.
@@ -165,7 +169,7 @@ def _traced(whole: nn.Module, example: Tensor) -> Any:
         return torch.export.export(whole, (example,), dynamic_shapes=shapes, strict=True)
 
 
-def prove(path: Path, pictures: Sequence[Pixels], expected: np.ndarray, tolerance: float, threads: int | None,
+def prove(path: Path, pictures: Sequence[Picture], expected: np.ndarray, tolerance: float, threads: int | None,
           seconds: float) -> Proof:
     """Run the file on the pictures and compare; raises ExportError where they differ by more than the tolerance."""
     runtime = Runtime(path, threads)

@@ -3,30 +3,37 @@
 import json
 from typing import Any
 
-from opsin.deploy.pixels import MODES, short_side
+from opsin.data import Preprocess
+from opsin.errors import OpsinError
+
+FILTERS = {"bicubic": "cubic", "bilinear": "linear"}  # Pillow's names and ONNX's
 
 
-def prepend_resize(proto: Any, record: dict[str, Any]) -> None:
+def prepend_resize(proto: Any, prepare: Preprocess) -> None:
     """Let the graph take uint8 images (N, H, W, C) of any size: resize, then crop, in integers as Pillow does.
 
-    Works in place; `record` is the preprocessing record; the graph so far takes pixels of the record's size.
+    Works in place; the graph so far takes pixels of the size that `prepare` makes. Raises OpsinError for a crop or a
+    filter that ONNX does not have.
     """
     from onnx import TensorProto, helper
 
+    tall, wide = prepare.resized
+    centre = prepare.crop_mode == "center" and tall == wide
+    if not (centre or prepare.crop_mode == "squash") or prepare.crop_pct > 1 or prepare.interpolation not in FILTERS:
+        raise OpsinError(f"{prepare.crop_mode!r} crop to {prepare.size} with {prepare.interpolation!r} interpolation "
+                         "cannot be put in the graph: export with any_size=False")
     graph = proto.graph
-    pixels, channels = graph.input[0].name, record["channels"]
+    pixels, channels = graph.input[0].name, prepare.channels
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     make = _Nodes()
-    if record["crop_mode"] == "squash":
-        out = make.resize("images", make.ints([*record["size"]]), record)
-    else:
+    target = make.ints([tall, wide])
+    if centre:
         sides = make("Shape", "images", start=1, end=3)
-        short = make("ReduceMin", sides, keepdims=1)
-        target = make("Div", make("Mul", sides, make.ints([short_side(record)])), short)
-        whole = make.resize("images", target, record)
-        start = make.half_to_even(make("Sub", target, make.ints(record["size"])))
-        end = make("Add", start, make.ints(record["size"]))
-        out = make("Slice", whole, start, end, make.ints([1, 2]))
+        target = make("Div", make("Mul", sides, target), make("ReduceMin", sides, keepdims=1))
+    resized = make.resize("images", target, channels, FILTERS[prepare.interpolation])
+    size = make.ints(list(prepare.size))
+    start = make.half_to_even(make("Sub", target, size))
+    out = make("Slice", resized, start, make("Add", start, size), make.ints([1, 2]))
     make("Identity", out, output=pixels)
     nodes = [*make.nodes, *graph.node]
     del graph.node[:], graph.input[:]
@@ -57,10 +64,10 @@ class _Nodes:
         self.constants.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
         return name
 
-    def resize(self, images: str, sides: str, record: dict[str, Any]) -> str:
+    def resize(self, images: str, sides: str, channels: int, mode: str) -> str:
         batch = self("Shape", images, start=0, end=1)
-        sizes = self("Concat", batch, sides, self.ints([record["channels"]]), axis=0)
-        return self("Resize", images, "", "", sizes, mode=MODES[record["interpolation"]], antialias=1,
+        sizes = self("Concat", batch, sides, self.ints([channels]), axis=0)
+        return self("Resize", images, "", "", sizes, mode=mode, antialias=1,
                     coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.5)
 
     def half_to_even(self, n: str) -> str:

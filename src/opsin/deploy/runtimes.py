@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.deploy.pixels import Picture, Pixels, checked, cropped, opened
+from opsin.data import Preprocess
+from opsin.deploy.pixels import Picture, Pixels, cropped, whole
 from opsin.errors import OpsinError
 from opsin.evaluate.latency import session
 
@@ -36,7 +37,8 @@ class Runtime:
         if not isinstance(self.facts.get("preprocessing"), dict) or not isinstance(self.facts.get("labels"), list):
             raise OpsinError(f"{self.path} says neither its labels nor its preprocessing: export it with opsin again")
         self.labels: list[str] = [str(label) for label in self.facts["labels"]]
-        self.preprocessing: dict[str, Any] = checked(self.facts["preprocessing"])
+        self.preprocessing: dict[str, Any] = self.facts["preprocessing"]
+        self.prepare = Preprocess.from_dict(self.preprocessing)
         self.any_size = not isinstance(self.session.get_inputs()[0].shape[1], int)
 
     def predict(self, images: Sequence[Picture], batch: int = 16) -> NDArray[np.float32]:
@@ -58,8 +60,7 @@ class Runtime:
 
     def prepared(self, image: Picture) -> Pixels:
         """One picture as the graph takes it: as it is, or resized and cropped where the graph has a fixed size."""
-        pixels = opened(image, self.preprocessing["channels"])
-        return pixels if self.any_size else cropped(pixels, self.preprocessing)
+        return whole(image, self.prepare.channels) if self.any_size else cropped(image, self.prepare)
 
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
         """Probabilities (N, K) of uint8 pixels (N, H, W, C) that are `prepared`."""

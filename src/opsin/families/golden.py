@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import families
+from ..blocks import Classifier
 from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
 
 TABLE = Path(__file__).with_name("facts.json")
@@ -51,6 +52,7 @@ def measured(name: str) -> dict[str, Any]:
         "widths": [int(w) for w in net.backbone.widths],
         "features": net.num_features,
         "output_stride": output_strides(told, net.backbone.strides),
+        "pool": ["avg", "levels"] if type(net.head) is Classifier else ["own"],
         "arguments": [a for a in arguments(build) if a not in variant or a == "img_size"],
         "names": digest(net),
     }

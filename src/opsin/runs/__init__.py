@@ -53,6 +53,7 @@ def fit(
 
 def steps(folder: Path, settings: Settings) -> dict[str, Any]:
     """All steps of a run, those that are done already taken from its folder."""
+    from . import report
     from .run import Run
 
     run = Run(folder, settings)
@@ -69,6 +70,6 @@ def steps(folder: Path, settings: Settings) -> dict[str, Any]:
     tested = do("test", "Testing once on images never seen", lambda: run.tested(winner, row))
     exported = do("export", "Exporting, and proving the file", lambda: run.exported(row, tested["calibration"]["temperature"]))
     done = {"card": card, "shortlist": rows, "ranking": order, "probe": probe, "finetune": tuned, **tested, **exported}
-    summary = do("report", "Writing the report", lambda: run.report(done))
+    summary = do("report", "Writing the report", lambda: report.write(run, done))
     say(summary["verdict"])
     return summary

@@ -26,7 +26,8 @@ class Frozen:
         self.path = path
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            proto = converted(model, {**record, "size": [base, base]}, "features")
+            model.reset_classifier(0)
+            proto = converted(model.eval(), {**record, "size": [base, base]}, "features")
             free_sides(proto)
             path.write_bytes(proto.SerializeToString())
         self.sessions: dict[int, Any] = {}

@@ -28,7 +28,7 @@ def assigned(dataset: Dataset) -> dict[str, list[str]]:
 
 def channels(dataset: Dataset) -> int:
     """3 for grey, colour, palette and alpha; more where the images have more bands."""
-    bands = max(fact.channels for fact in data.scan(dataset) if not fact.error)
+    bands = max(fact.bands for fact in data.scan(dataset) if not fact.error)
     return max(3, bands) if bands > 4 else 3
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,15 @@ from .. import data
 from ..deploy.export import export
 from ..evaluate import calibrate, metrics
 from ..evaluate.latency import machine
-from ..progress import duration, say
+from ..progress import say
 from ..weights import load, save
 from . import limits, pixels, shortlist, transfer
 from .frozen import Frozen
 from .settings import Settings
 from .steps import Steps, append
 
-RESERVE = 0.2  # of the time given, for what comes behind fine-tuning
+RESERVE = 0.15  # of the time given, for what comes behind fine-tuning
+LOOKS = 0.1  # of the time given, for more looks at the training images by the probe
 
 
 class Run:
@@ -46,8 +46,8 @@ class Run:
         return {"card": found.to_dict(), "parts": pixels.assigned(self.images)}
 
     def shortlist(self) -> list[dict[str, Any]]:
-        given = self.settings
-        return shortlist.shortlist(given.model, self.limits, self.channels, given.size, given.licence, self.work)
+        classes = len(self.images.classes)
+        return shortlist.shortlist(self.limits, classes, self.channels, self.settings, self.work)
 
     def rank(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The candidates with their probes, best first."""
@@ -64,9 +64,12 @@ class Run:
         return transfer.ranked(chosen)
 
     def frozen(self, row: dict[str, Any]) -> Frozen:
-        given, base = self.settings, row["base"]
-        model = shortlist.build(row["name"], 0, self.channels, base, given.licence).eval()
-        return Frozen(model, row["record"], base, self.work / f"{row['name']}-{base}.onnx")
+        base = row["base"]
+        return Frozen(self.filled(row, base), row["record"], base, self.work / f"{row['name']}-{base}.onnx")
+
+    def filled(self, row: dict[str, Any], size: int) -> nn.Module:
+        given, classes = self.settings, len(self.images.classes)
+        return shortlist.filled(row["name"], classes, self.channels, size, given.seed, given.licence)
 
     def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
         return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
@@ -76,24 +79,26 @@ class Run:
     def probed(self, row: dict[str, Any]) -> dict[str, Any]:
         """The winner's probe on all training images, as a whole network, with which flips are harmless."""
         train, val = self.images.part("train"), self.images.part("val")
-        frozen = self.frozen(row)
-        held = pixels.at(val, row["record"], self.work)
-        found = transfer.fitted(
-            self.features(row, train, "   features of all training images"), train.labels,
-            len(self.images.classes), self.settings.seed,
-        )
-        flips = transfer.harmless(
-            found, lambda x, name: frozen.features(x, row["threads"], f"   held-out images, {name}"), held, val.labels
-        )
+        frozen, classes, seed = self.frozen(row), len(self.images.classes), self.settings.seed
+        images, held = (pixels.at(part, row["record"], self.work) for part in (train, val))
+
+        def features(x: NDArray[Any], label: str) -> NDArray[Any]:
+            return frozen.features(x, row["threads"], f"   features, {label}")
+
+        plain = features(images, "training images")
+        first = transfer.fitted(plain, train.labels, classes, seed)
+        flips = transfer.harmless(first, features, held, val.labels)
+        most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
+        looks = transfer.views([name for name, told in flips.items() if told["kept"]], max(1, most))
+        seen = [plain, *(features(look(images), name) for name, look in list(looks.items())[1:])]
+        found = transfer.refitted(first, seen, train.labels, classes, seed)
         net = self.network(row, found.as_linear())
         save(net, self.work / "probe")
-        return {"probe": found.as_dict(), "flips": flips, "val": self.scored(net, row, "val")}
+        return {"probe": found.as_dict(), "flips": flips, "looks": [*looks], "val": self.scored(net, row, "val")}
 
-    def network(self, row: dict[str, Any], classifier: nn.Linear | None = None, **more: Any) -> nn.Module:
+    def network(self, row: dict[str, Any], classifier: nn.Linear | None = None) -> nn.Module:
         """The chosen network for the run's classes; its classifier is the probe's when given."""
-        net = shortlist.build(
-            row["name"], len(self.images.classes), self.channels, row["size"], self.settings.licence, **more
-        )
+        net = self.filled(row, row["size"])
         if classifier is not None:
             for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
                 m.load_state_dict(classifier.state_dict())
@@ -180,12 +185,6 @@ class Run:
             for limit in self.limits
         ]
         return {"proof": proof.as_dict(), "limits": kept, "machine": machine()}
-
-    def spent(self) -> str:
-        return duration(time.monotonic() - self.began)
-
-    def told(self) -> dict[str, Any]:
-        return asdict(self.settings)
 
 
 def interval(ends: list[float] | None) -> str:

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..evaluate.count import count
 from ..factory import create_model
-from ..progress import say
+from ..progress import quiet, say
 from ..registry import capabilities, facts
-from ..weights import entry as published
+from ..weights import fill, listing
+from ..weights.entry import entry
 from .frozen import Frozen
 from .limits import Limit, LimitError, kept, over, shown
+from .settings import Settings
 
 SMALLEST = 96  # pixels: below, photographs lose what they show
 MARGIN = 1.05  # a measured latency must keep its limit with this to spare, since the next measurement will differ
@@ -28,18 +31,20 @@ def names(model: str, licence: str | None) -> list[str]:
         OpsinError: a name that is not here, or no weight inside the licence gate.
     """
     if model == "auto":
-        found = [entry.name for entry in published.listing("*", licence)]
+        found = [known.name for known in listing("*", licence)]
         if not found:
             raise LimitError(f"no published weight keeps licence={licence!r}: `opsin weights list` shows all licences")
         return [name for name in found if facts(name.partition(".")[0])["task"] == "classify"]
     wanted = [name.strip() for name in model.split(",") if name.strip()]
     for name in wanted:
         facts(name.partition(".")[0])
+        if "." in name:
+            entry(name)
     return wanted
 
 
 def has_weights(name: str) -> bool:
-    return bool(published.listing(name if "." in name else f"{name}.*"))
+    return bool(listing(name if "." in name else f"{name}.*"))
 
 
 def sizes(name: str, asked: int | None) -> list[int]:
@@ -53,39 +58,47 @@ def sizes(name: str, asked: int | None) -> list[int]:
     return list(range(max(step, able["native"] // step * step), max(SMALLEST, step) - 1, -step))
 
 
-def build(name: str, classes: int, channels: int, size: int, licence: str | None, **more: Any) -> nn.Module:
-    """A network with its published weights, or random ones where nothing is published."""
+def build(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    """A network with random weights, reading the maps of all its stages where it can."""
     architecture = name.partition(".")[0]
     able = capabilities(architecture)["arguments"]
-    given = {"num_classes": classes, "in_chans": channels, **{k: v for k, v in more.items() if k in able}}
+    given: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if "img_size" in able:
         given["img_size"] = size
-    return create_model(name, pretrained=has_weights(name), licence=licence, **given)
+    if "levels" in capabilities(architecture)["pool"]:
+        given["pool"] = "levels"
+    return create_model(architecture, **given)
 
 
-def cost(name: str, channels: int, size: int) -> dict[str, float]:
+def filled(name: str, classes: int, channels: int, size: int, seed: int, licence: str | None) -> nn.Module:
+    """The network with its published weights, or with drawn ones, equal for equal seeds, where nothing is published."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = build(name, classes, channels, size)
+    if has_weights(name):
+        with quiet():  # that the classifier for other classes was left out is what a run is about
+            fill(net, name, licence=licence)
+    return net
+
+
+def cost(name: str, classes: int, channels: int, size: int) -> dict[str, float]:
     """Parameters, file size in MB and multiply-accumulates, without contents."""
-    import torch
-
-    able = capabilities(name.partition(".")[0])["arguments"]
     with torch.device("meta"):
-        sized = {"img_size": size} if "img_size" in able else {}
-        net = create_model(name.partition(".")[0], in_chans=channels, **sized)
-        counted = count(net, (channels, size, size))
+        counted = count(build(name, classes, channels, size), (channels, size, size))
     return {"params": counted["params"], "macs": counted["macs"], "size_mb": counted["params"] * 4 / 1e6}
 
 
 def measured(
-    name: str, limits: Sequence[Limit], channels: int, asked: int | None, licence: str | None, work: Path
+    name: str, limits: Sequence[Limit], classes: int, channels: int, settings: Settings, work: Path
 ) -> dict[str, Any]:
     """One candidate at the largest size that keeps the limits (`kept`), or at its smallest."""
-    tried = sizes(name, asked)
-    costs = {size: cost(name, channels, size) for size in tried}
+    tried = sizes(name, settings.size)
+    costs = {size: cost(name, classes, channels, size) for size in tried}
     fits = [size for size in tried if kept([m for m in limits if m.what != "latency_ms"], costs[size])]
     result = {"name": name, "size": tried[-1], **costs[tried[-1]], "latency_ms": None, "pretrained": has_weights(name)}
     if not fits:
         return {**result, "kept": False, "over": over([m for m in limits if m.what != "latency_ms"], result)}
-    model = build(name, 0, channels, fits[0], licence).eval()
+    model = filled(name, classes, channels, fits[0], settings.seed, settings.licence)
     record = preprocessing(model, fits[0], channels)
     frozen = Frozen(model, record, fits[0], work / f"{name}-{fits[0]}.onnx")
     threads = sorted({1, os.cpu_count() or 1})
@@ -113,7 +126,7 @@ def preprocessing(model: nn.Module, size: int, channels: int) -> dict[str, Any]:
 
 
 def shortlist(
-    model: str, limits: Sequence[Limit], channels: int, asked: int | None, licence: str | None, work: Path
+    limits: Sequence[Limit], classes: int, channels: int, settings: Settings, work: Path
 ) -> list[dict[str, Any]]:
     """Every considered network with its cost here, those that keep the limits first.
 
@@ -121,11 +134,12 @@ def shortlist(
         LimitError: none keeps them; the message says what comes nearest.
     """
     rows = []
-    for name in names(model, licence):
-        row = measured(name, limits, channels, asked, licence, work)
+    for name in names(settings.model, settings.licence):
+        row = measured(name, limits, classes, channels, settings, work)
         rows.append(row)
         speed = f"{row['latency_ms']:.2f} ms" if row["latency_ms"] else "not timed"
         say(f"   {name} at {row['size']} px: {speed}, {shown('size_mb', row['size_mb'])}"
+            + ("" if row["pretrained"] else ", no published weights: trained from drawn ones")
             + ("" if row["kept"] else f", {row['over']:.2g} times over the limit"))
     if not any(row["kept"] for row in rows):
         near = min(rows, key=lambda row: row["over"])

@@ -28,7 +28,28 @@ def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int) -> Probe:
     """A probe with as many folds as the rarest class allows."""
     folds = int(np.clip(np.bincount(labels, minlength=classes).min(), 2, 5))
-    return probe(features, labels, classes=classes, folds=folds, seed=seed, balanced=False)
+    return probe(features, labels, classes=classes, folds=folds, seed=seed)
+
+
+def refitted(plain: Probe, seen: Sequence[NDArray[Any]], labels: NDArray[Any], classes: int, seed: int) -> Probe:
+    """The probe fitted on several looks at every picture, each a block of features, as strongly held back as before.
+
+    A picture's looks stay on one side of a fold.
+    """
+    looks, pictures = len(seen), np.arange(len(labels))
+    return probe(
+        np.concatenate(seen), np.tile(labels, looks), classes=classes, folds=3, seed=seed,
+        groups=list(np.tile(pictures, looks)), strengths=(plain.C / looks,),
+    )
+
+
+def views(flips: Sequence[str], most: int) -> dict[str, Callable[[Images], Images]]:
+    """Up to `most` different ways of looking at a picture made of harmless flips, the plain one first."""
+    made: dict[str, Callable[[Images], Images]] = {"plain": lambda x: x}
+    for name in flips:
+        more = {f"{seen}+{name}": lambda x, f=look, g=FLIPS[name]: g(f(x)) for seen, look in made.items()}
+        made |= more  # type: ignore[assignment]
+    return dict(list(made.items())[:most])
 
 
 def correct(found: Probe, features: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
