@@ -56,7 +56,7 @@ LONGEST_FILE = 310
 LONGEST_BUILDER = 40
 MOST_ARGUMENTS = 8
 
-HOSTS = {"127.0.0.1", "arxiv.org", "doi.org", "github.com", "huggingface.co", "www.apache.org"}
+HOSTS = {"127.0.0.1", "arxiv.org", "doi.org", "github.com", "huggingface.co", "www.apache.org", "www.w3.org"}
 
 OPTIONS = {
     "benchmark": "model --batch --json --seconds --size --threads",
