@@ -29,8 +29,14 @@ import opsin
 from opsin.convert import rename
 
 MODELS = (
-    "resnet50", "mobilenetv2_100", "efficientnet_b0", "convnext_tiny", "vit_small_patch16_224",
-    "swin_tiny_patch4_window7_224", "densenet121", "ddrnet23_slim",
+    "resnet50",
+    "mobilenetv2_100",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_small_patch16_224",
+    "swin_tiny_patch4_window7_224",
+    "densenet121",
+    "ddrnet23_slim",
 )
 
 

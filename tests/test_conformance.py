@@ -6,13 +6,13 @@ import random
 import pytest
 import torch
 from torch.func import functional_call
+from zoo import apart, image, representatives, small, small_size
 
 import opsin
 from opsin.blocks import FeatureMaps
 from opsin.families.golden import digest, measured
 from opsin.registry import BUILDERS, builder, facts, list_models
 from opsin.width import atoms, axes, fixed, narrow, slices, widths
-from zoo import apart, image, representatives, small, small_size
 
 each_path = pytest.mark.parametrize("name", representatives())
 
@@ -59,7 +59,9 @@ def test_all_facts_are_measured(name):
 
 @each_path
 def test_trains_a_step(name):
-    net = small(name, num_classes=5, **({"drop_path_rate": 0.1} if "drop_path_rate" in facts(name)["arguments"] else {}))
+    net = small(
+        name, num_classes=5, **({"drop_path_rate": 0.1} if "drop_path_rate" in facts(name)["arguments"] else {})
+    )
     y = net.train()(image(name))
     y.square().mean().backward()
     silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
@@ -139,7 +141,9 @@ def test_dropped_channels_are_the_ones_that_were_silent(name):
     """A network whose channels are zeroed equals the one that never had them: the layout of every width is right."""
     net = small(name).double().eval()
     x = image(name).double()
-    across = {id(a) for m in net.modules() if isinstance(m, torch.nn.LayerNorm) for w in m.normalized_shape for a in atoms(w)}
+    across = {
+        id(a) for m in net.modules() if isinstance(m, torch.nn.LayerNorm) for w in m.normalized_shape for a in atoms(w)
+    }
     named = {n: w for n, w in widths(net).items() if id(w) not in across}
     names = random.Random(0).sample(sorted(named), min(12, len(named)))
     with torch.no_grad():

@@ -19,8 +19,12 @@ def test_plain_lines_are_sparse_and_tell_the_time_left(capsys, monkeypatch):
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     list(progress.track(range(20), "reading"))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["reading: 5 of 20, 15 s left", "reading: 10 of 20, 10 s left", "reading: 15 of 20, 5 s left",
-                     "reading: 20 in 21 s"]
+    assert lines == [
+        "reading: 5 of 20, 15 s left",
+        "reading: 10 of 20, 10 s left",
+        "reading: 15 of 20, 5 s left",
+        "reading: 20 in 21 s",
+    ]
 
 
 def test_generators_need_no_length_and_labels_may_change(capsys):
@@ -55,8 +59,14 @@ print("result")
 """
     main, terminal = pty.openpty()
     path = os.pathsep.join(sys.path)
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=terminal, check=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": path, "TERM": "xterm"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": path, "TERM": "xterm"},
+    )
     os.close(terminal)
     shown = b""
     with contextlib.suppress(OSError):  # the end of a pty is an error on Linux

@@ -76,26 +76,29 @@ def test_unknown_names_suggest_near_ones(ask):
         ask("zzzz")
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"num_clases": 3}, "resnet18 takes no argument 'num_clases'; did you mean num_classes"),
-    ({"zzzz": 3}, "resnet18 takes no argument 'zzzz'; it takes depths, .*, output_stride"),
-    ({"img_size": 64}, "resnet18 takes no argument 'img_size'"),
-    ({"num_classes": True}, "num_classes must be a whole number of at least 0, not True"),
-    ({"num_classes": -1}, "num_classes must be a whole number of at least 0, not -1"),
-    ({"num_classes": 2.5}, "num_classes must be .* not 2.5"),
-    ({"num_classes": "10"}, "num_classes must be .* not '10'"),
-    ({"num_classes": None}, "num_classes must be .* not None"),
-    ({"in_chans": 0}, "in_chans must be a whole number of at least 1, not 0"),
-    ({"in_chans": 3.0}, "in_chans must be .* not 3.0"),
-    ({"drop_rate": 2}, "drop_rate is a probability.* not 2"),
-    ({"drop_rate": 1.0}, "drop_rate is a probability.* not 1.0"),
-    ({"drop_rate": -0.1}, "drop_rate is a probability.* not -0.1"),
-    ({"drop_path_rate": float("nan")}, "drop_path_rate is a probability.* not nan"),
-    ({"drop_path_rate": "0.1"}, "drop_path_rate is a probability.* not '0.1'"),
-    ({"drop_rate": True}, "drop_rate is a probability.* not True"),
-    ({"output_stride": 7}, "resnet18 has output_stride 32 or 16 or 8, not 7"),
-    ({"output_stride": "8"}, "resnet18 has output_stride 32 or 16 or 8, not '8'"),
-])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_clases": 3}, "resnet18 takes no argument 'num_clases'; did you mean num_classes"),
+        ({"zzzz": 3}, "resnet18 takes no argument 'zzzz'; it takes depths, .*, output_stride"),
+        ({"img_size": 64}, "resnet18 takes no argument 'img_size'"),
+        ({"num_classes": True}, "num_classes must be a whole number of at least 0, not True"),
+        ({"num_classes": -1}, "num_classes must be a whole number of at least 0, not -1"),
+        ({"num_classes": 2.5}, "num_classes must be .* not 2.5"),
+        ({"num_classes": "10"}, "num_classes must be .* not '10'"),
+        ({"num_classes": None}, "num_classes must be .* not None"),
+        ({"in_chans": 0}, "in_chans must be a whole number of at least 1, not 0"),
+        ({"in_chans": 3.0}, "in_chans must be .* not 3.0"),
+        ({"drop_rate": 2}, "drop_rate is a probability.* not 2"),
+        ({"drop_rate": 1.0}, "drop_rate is a probability.* not 1.0"),
+        ({"drop_rate": -0.1}, "drop_rate is a probability.* not -0.1"),
+        ({"drop_path_rate": float("nan")}, "drop_path_rate is a probability.* not nan"),
+        ({"drop_path_rate": "0.1"}, "drop_path_rate is a probability.* not '0.1'"),
+        ({"drop_rate": True}, "drop_rate is a probability.* not True"),
+        ({"output_stride": 7}, "resnet18 has output_stride 32 or 16 or 8, not 7"),
+        ({"output_stride": "8"}, "resnet18 has output_stride 32 or 16 or 8, not '8'"),
+    ],
+)
 def test_arguments_that_a_network_cannot_mean(given, message):
     with pytest.raises(UnsupportedArgument, match=message) as caught:
         opsin.create_model("resnet18", **given)
@@ -119,10 +122,22 @@ def test_a_network_without_dilation_keeps_its_stride():
 def test_calls_hold_literals_only():
     assert parse_call("gnconv") == ("gnconv", {})
     assert parse_call(" gnconv(order=3, shape=(1, -2), name='x') ") == (
-        "gnconv", {"order": 3, "shape": (1, -2), "name": "x"}
+        "gnconv",
+        {"order": 3, "shape": (1, -2), "name": "x"},
     )
-    for text in ("f(3)", "f(x=y)", "a.b()", "f(", "", "1", "f(**{'x': 1})", "f(x=g())", "f(x=1)(y=2)", "f;g",
-                 "f(x=1, x=2)"):
+    for text in (
+        "f(3)",
+        "f(x=y)",
+        "a.b()",
+        "f(",
+        "",
+        "1",
+        "f(**{'x': 1})",
+        "f(x=g())",
+        "f(x=1)(y=2)",
+        "f;g",
+        "f(x=1, x=2)",
+    ):
         with pytest.raises(UnsupportedArgument, match="is not a call like"):
             parse_call(text)
 

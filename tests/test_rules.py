@@ -145,7 +145,9 @@ def test_families_are_imported_by_their_children_only():
 def test_families_are_named_in_three_places():
     said = re.compile(r"opsin\.families")
     assert {str(p) for p in trees() if said.search((SRC / p).read_text())} == {
-        "convert.py", "registry.py", "families/golden.py"
+        "convert.py",
+        "registry.py",
+        "families/golden.py",
     }
 
 
@@ -275,8 +277,14 @@ import opsin
 opsin.list_models("resnet*"), opsin.facts("resnet50"), opsin.capabilities("resnet50")
 print(*sorted(set(sys.modules) - before))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120,
-                          env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin"},
+    )
     loaded = set(done.stdout.split())
     assert not {name.split(".")[0] for name in loaded} & HEAVY
     assert not {name for name in loaded if name.startswith("opsin.families.")}

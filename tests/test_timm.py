@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from reference import timm
+from zoo import apart, image, randomise, representatives, small_size
 
 from opsin.blocks import FeatureMaps
 from opsin.convert import ConversionError, placed, rename, restore, tables
 from opsin.registry import builder, facts, list_models
-from reference import timm
-from zoo import apart, image, randomise, representatives, small_size
 
 THEIRS = [name for name in list_models() if timm.is_model(name)]
 STRIDED = [n for n in representatives() if n in THEIRS and len(facts(n)["output_stride"]) > 1]

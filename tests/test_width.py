@@ -108,7 +108,12 @@ def test_equal_names_are_numbered():
     a, b = nn.Linear(Width(2, "n"), Width(3, "n")), nn.Linear(Width(4, "n"), Width(5, "n_2"))
     net = nn.Sequential(nn.Sequential(a, b, nn.Linear(6, Width(7, "n"))), nn.Linear(Width(8, "n"), 5))
     assert {k: int(v) for k, v in widths(net).items()} == {
-        "0.0.n": 3, "0.0.n_2": 2, "0.1.n_2": 5, "0.1.n": 4, "0.2.n": 7, "1.n": 8
+        "0.0.n": 3,
+        "0.0.n_2": 2,
+        "0.1.n_2": 5,
+        "0.1.n": 4,
+        "0.2.n": 7,
+        "1.n": 8,
     }
     a, b, c = Width(2, "n_2"), Width(3, "n"), Width(4, "n")
     crossed = nn.Sequential(nn.Linear(a, b), nn.Linear(b, c), nn.Linear(c, a))

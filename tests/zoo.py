@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
-
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
 
 

@@ -40,7 +40,9 @@ def pool(net: Any, name: str, kind: str) -> None:
     """Give a finished network another pooling: "levels" reads the maps of every stage, not the last one alone."""
     plain = type(net.head) is Classifier
     if kind != "levels" or not plain:
-        raise UnsupportedArgument(f"{name} has no pool {kind!r}: it takes {'avg or levels' if plain else 'its own only'}")
+        raise UnsupportedArgument(
+            f"{name} has no pool {kind!r}: it takes {'avg or levels' if plain else 'its own only'}"
+        )
     net.head = LevelClassifier(net.head, list(net.backbone.widths), getattr(net.head.fc, "out_features", 0))
 
 

@@ -54,9 +54,7 @@ def about(
     `native` is the side in pixels that the published weights use, `multiple` what input sides must be divisible by,
     `dilates` whether strides may be traded for dilation (`output_stride`), `task` what the head answers.
     """
-    return dict(
-        title=title, arxiv=arxiv, licence=licence, native=native, multiple=multiple, dilates=dilates, task=task
-    )
+    return dict(title=title, arxiv=arxiv, licence=licence, native=native, multiple=multiple, dilates=dilates, task=task)
 
 
 def family(told: Mapping[str, Any], /, **variants: Mapping[str, Any]) -> Callable[[Builder], Builder]:

@@ -1,8 +1,8 @@
 """What the command line does, as functions of the same names and arguments.
 
-    from opsin import verbs
-    verbs.fit("photos/", under=["5ms"])
-    verbs.predict("runs/photos", ["new.jpg"])
+from opsin import verbs
+verbs.fit("photos/", under=["5ms"])
+verbs.predict("runs/photos", ["new.jpg"])
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ def evaluate(run: str | Path, data: str, *, label: str = "label", seed: int = 0)
     runtime, found = Runtime(run), usable(reading.open(data, label=label, seed=seed))
     strange = sorted(set(found.classes) - set(runtime.labels))
     if strange:
-        raise OpsinError(f"the model does not know the classes {', '.join(strange)}: it knows {', '.join(runtime.labels)}")
+        raise OpsinError(
+            f"the model does not know the classes {', '.join(strange)}: it knows {', '.join(runtime.labels)}"
+        )
     labels = np.array([runtime.labels.index(found.classes[sample.label]) for sample in found])
     read = (reading.read_image(sample, runtime.preprocessing["channels"]) for sample in found)
     made = np.concatenate([runtime.predict([image]) for image in track(read, "evaluating", len(found))])
@@ -182,9 +184,7 @@ def explain(
     return [Path(record["file"]) for record in made]
 
 
-def papers(
-    query: str | None = None, *, state: str | None = None, category: str | None = None
-) -> Sequence[Any]:
+def papers(query: str | None = None, *, state: str | None = None, category: str | None = None) -> Sequence[Any]:
     """The catalogue of papers: what works, where it lives, what is missing."""
     from .papers import search
 

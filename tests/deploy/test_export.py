@@ -23,8 +23,14 @@ NAMES = ["cat", "dög <b>", "eel"]
 def network():
     torch.manual_seed(0)
     dim = Width(8, "dim")
-    model = nn.Sequential(nn.Conv2d(3, dim, 3, 2, 1, bias=False), nn.BatchNorm2d(dim), nn.ReLU(),
-                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(dim, 3))
+    model = nn.Sequential(
+        nn.Conv2d(3, dim, 3, 2, 1, bias=False),
+        nn.BatchNorm2d(dim),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(dim, 3),
+    )
     model[1].running_mean.normal_()
     model[1].running_var.uniform_(0.5, 2)
     model.config = {"preprocessing": RECORD, "labels": NAMES, "licence": {"weights": "MIT"}}
@@ -106,16 +112,19 @@ def test_answers_that_are_no_numbers_are_no_proof(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"images": []}, "no images"),
-    ({"images": [PICTURES[0][..., :2]]}, "has 2 bands"),
-    ({"images": [PICTURES[0].astype(np.uint16)]}, "8 bits a channel"),
-    ({"labels": ["a"]}, "1 labels for a model of 3"),
-    ({"preprocessing": {}}, "preprocessing needs size"),
-    ({"preprocessing": {**RECORD, "crop_mode": "border"}, "any_size": True}, "any_size=False"),
-    ({"preprocessing": {**RECORD, "size": [48, 40]}, "any_size": True}, "any_size=False"),
-    ({"preprocessing": {**RECORD, "mean": [0.5]}}, "give one each"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": []}, "no images"),
+        ({"images": [PICTURES[0][..., :2]]}, "has 2 bands"),
+        ({"images": [PICTURES[0].astype(np.uint16)]}, "8 bits a channel"),
+        ({"labels": ["a"]}, "1 labels for a model of 3"),
+        ({"preprocessing": {}}, "preprocessing needs size"),
+        ({"preprocessing": {**RECORD, "crop_mode": "border"}, "any_size": True}, "any_size=False"),
+        ({"preprocessing": {**RECORD, "size": [48, 40]}, "any_size": True}, "any_size=False"),
+        ({"preprocessing": {**RECORD, "mean": [0.5]}}, "give one each"),
+    ],
+)
 def test_what_cannot_be_exported_says_why(tmp_path, change, message):
     model = network()
     if change.get("preprocessing") == {}:
@@ -147,8 +156,11 @@ def test_the_resize_in_the_graph_is_the_one_beside_it(mode, interpolation):
     pixels = onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.UINT8, ["batch", 48, 48, 3])
     same = onnx.helper.make_node("Identity", ["pixels"], ["out"])
     out = onnx.helper.make_tensor_value_info("out", onnx.TensorProto.UINT8, ["batch", 48, 48, 3])
-    proto = onnx.helper.make_model(onnx.helper.make_graph([same], "g", [pixels], [out]), ir_version=10,
-                                   opset_imports=[onnx.helper.make_opsetid("", 20)])
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph([same], "g", [pixels], [out]),
+        ir_version=10,
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+    )
     prepend_resize(proto, prepare)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for picture in PICTURES:

@@ -18,8 +18,9 @@ def overconfident(n=4000, k=4, factor=3.0, seed=0):
 def test_the_temperature_is_the_minimum_and_recovers_the_factor(factor):
     z, y = overconfident(factor=factor)
     found = fit_temperature(z, y)
-    best = minimize_scalar(lambda t: log_loss(y, softmax(z / t)), bounds=(0.05, 20), method="bounded",
-                           options={"xatol": 1e-8}).x
+    best = minimize_scalar(
+        lambda t: log_loss(y, softmax(z / t)), bounds=(0.05, 20), method="bounded", options={"xatol": 1e-8}
+    ).x
     assert found == pytest.approx(best, rel=1e-4)
     assert found == pytest.approx(factor, rel=0.1)
 

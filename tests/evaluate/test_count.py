@@ -27,8 +27,14 @@ class Reader(Attention):
 
 def small():
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
 
 
 def test_a_convolutional_network_by_hand():
@@ -41,8 +47,11 @@ def test_a_convolutional_network_by_hand():
 @pytest.mark.parametrize("model", [Attention(), Reader()])
 def test_attention_counts_with_and_without_numbers(model):
     n, d = 36, 32
-    assert count(model, (32, 6, 6)) == {"params": 4 * d * d + 4 * d, "macs": n * d * 4 * d + 2 * n * n * d,
-                                        "unknown_ops": {}}
+    assert count(model, (32, 6, 6)) == {
+        "params": 4 * d * d + 4 * d,
+        "macs": n * d * 4 * d + 2 * n * n * d,
+        "unknown_ops": {},
+    }
 
 
 def test_operators_without_a_formula_are_listed():

@@ -22,9 +22,17 @@ def network(name="resnet18", **more):
     return model
 
 
-@pytest.mark.parametrize(("name", "more"), [
-    ("resnet18", {}), ("densenet121", {}), ("convnext_atto", {}), ("vit_tiny_patch16_224", {"img_size": 64}),
-    ("deit_tiny_distilled_patch16_224", {"img_size": 64}), ("swin_tiny_patch4_window7_224", {"img_size": 64})])
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("resnet18", {}),
+        ("densenet121", {}),
+        ("convnext_atto", {}),
+        ("vit_tiny_patch16_224", {"img_size": 64}),
+        ("deit_tiny_distilled_patch16_224", {"img_size": 64}),
+        ("swin_tiny_patch4_window7_224", {"img_size": 64}),
+    ],
+)
 @pytest.mark.parametrize("method", [eigencam, gradcam])
 def test_every_kind_of_network_gives_a_map_of_its_grid(name, more, method):
     try:

@@ -38,8 +38,15 @@ def test_calls_are_compared_in_turns():
 
 
 def test_an_onnx_file_is_measured(tmp_path):
-    torch.onnx.export(small().eval(), (torch.zeros(2, 3, 16, 16),), tmp_path / "m.onnx", dynamo=True, verbose=False,
-                      input_names=["x"], dynamic_shapes=[{0: torch.export.Dim("n"), 2: torch.export.Dim("h")}])
+    torch.onnx.export(
+        small().eval(),
+        (torch.zeros(2, 3, 16, 16),),
+        tmp_path / "m.onnx",
+        dynamo=True,
+        verbose=False,
+        input_names=["x"],
+        dynamic_shapes=[{0: torch.export.Dim("n"), 2: torch.export.Dim("h")}],
+    )
     with pytest.raises(OpsinError, match="open shape"):
         benchmark(tmp_path / "m.onnx")
     got = benchmark(tmp_path / "m.onnx", 16, batch=3, threads=1, seconds=0.1)

@@ -53,9 +53,11 @@ def test_intervals_are_seeded_and_those_of_a_literal_bootstrap():
     rng, guess, values = np.random.default_rng(3), p.argmax(1), {"accuracy": [], "macro_f1": [], "auroc": []}
     for rows in rng.integers(len(y), size=(1000, len(y))):
         values["accuracy"].append(sk.accuracy_score(y[rows], guess[rows]))
-        values["macro_f1"].append(np.mean([
-            2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in ((y[rows] == c, guess[rows] == c) for c in (0, 1))
-        ]))
+        values["macro_f1"].append(
+            np.mean(
+                [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in ((y[rows] == c, guess[rows] == c) for c in (0, 1))]
+            )
+        )
         values["auroc"].append(auroc(p[rows, 1], y[rows]))
     for name, resampled in values.items():
         assert got[name] == pytest.approx(list(np.quantile(resampled, (0.025, 0.975)))), name
@@ -85,14 +87,17 @@ def test_calibration_error_by_hand():
     assert [row["count"] for row in reliability(p, y, bins=10)] == [2, 4]
 
 
-@pytest.mark.parametrize(("p", "y", "message"), [
-    (np.zeros((0, 2)), [], "at least 1"),
-    ([[0.5, 0.5]], [2], "from 0 to 1"),
-    ([[0.5, 0.5]], [0.5], "whole numbers"),
-    ([[3.0, -1.0]], [0], "apply softmax"),
-    ([[np.nan, 1.0]], [0], "NaN"),
-    ([[0.5, 0.5]], [0, 1], "labels"),
-])
+@pytest.mark.parametrize(
+    ("p", "y", "message"),
+    [
+        (np.zeros((0, 2)), [], "at least 1"),
+        ([[0.5, 0.5]], [2], "from 0 to 1"),
+        ([[0.5, 0.5]], [0.5], "whole numbers"),
+        ([[3.0, -1.0]], [0], "apply softmax"),
+        ([[np.nan, 1.0]], [0], "NaN"),
+        ([[0.5, 0.5]], [0, 1], "labels"),
+    ],
+)
 def test_what_cannot_be_scored_says_why(p, y, message):
     with pytest.raises(MetricsError, match=message):
         score(p, np.asarray(y))

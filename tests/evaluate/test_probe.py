@@ -77,13 +77,16 @@ def test_neighbours_find_clusters():
     assert got["k"] == 20
 
 
-@pytest.mark.parametrize(("x", "y", "more", "message"), [
-    (np.zeros((4, 2)), [0, 0, 0, 0], {}, "two classes"),
-    (np.zeros((4, 2)), [0, 1], {}, "give"),
-    (np.full((4, 2), np.nan), [0, 1, 0, 1], {}, "finite"),
-    (np.zeros((4, 2)), [0, 1, 0, 1], {"folds": 5}, "5 folds of 4"),
-    (np.zeros((4, 2)), [0, 1, 0, 1], {"groups": [1]}, "1 groups for 4"),
-])
+@pytest.mark.parametrize(
+    ("x", "y", "more", "message"),
+    [
+        (np.zeros((4, 2)), [0, 0, 0, 0], {}, "two classes"),
+        (np.zeros((4, 2)), [0, 1], {}, "give"),
+        (np.full((4, 2), np.nan), [0, 1, 0, 1], {}, "finite"),
+        (np.zeros((4, 2)), [0, 1, 0, 1], {"folds": 5}, "5 folds of 4"),
+        (np.zeros((4, 2)), [0, 1, 0, 1], {"groups": [1]}, "1 groups for 4"),
+    ],
+)
 def test_what_cannot_be_probed_says_why(x, y, more, message):
     with pytest.raises(ProbeError, match=message):
         probe(x, np.array(y), **more)

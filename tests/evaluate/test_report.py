@@ -9,7 +9,7 @@ from runs import photograph, run
 from opsin.evaluate.report import charts, write_report
 from opsin.evaluate.report.markup import Html, join, tag
 
-HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>&\'\udcff\x00'
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(1)>&'\udcff\x00"
 
 
 class Page(HTMLParser):
@@ -52,9 +52,17 @@ def test_a_whole_report_stands_alone_and_shows_its_figures(tmp_path, k):
     assert page.tags.count("section") == 11
     words = " ".join(page.words)
     low, high = made["test"]["intervals"]["accuracy"]
-    for shown in (f"{made['test']['accuracy']:.1%}", f"{100 * low:.1f}–{100 * high:.1f}%", "3.41 ms", "CC BY-NC-SA 4.0",
-                  "opsin fit demo:solar-cells --under 5ms --seed 0", f"T = {made['calibration']['temperature']:.2f}",
-                  "cells/cell1207.png", "over the limit 4.2×", made["mistakes"][0]["name"]):
+    for shown in (
+        f"{made['test']['accuracy']:.1%}",
+        f"{100 * low:.1f}–{100 * high:.1f}%",
+        "3.41 ms",
+        "CC BY-NC-SA 4.0",
+        "opsin fit demo:solar-cells --under 5ms --seed 0",
+        f"T = {made['calibration']['temperature']:.2f}",
+        "cells/cell1207.png",
+        "over the limit 4.2×",
+        made["mistakes"][0]["name"],
+    ):
         assert shown in words, shown
     assert ("does not keep 300MMACs" in words) == (k == 10)
     assert page.tags.count("img") == 2 * len(made["mistakes"]) + len(made["samples"])

@@ -79,10 +79,10 @@ def test_the_test_images_were_never_trained_on(done):
 
 
 def test_saved_network_and_exported_file_answer_alike(done):
+    import torch
+
     from opsin.data import Preprocess
     from opsin.deploy.runtimes import Runtime
-
-    import torch
 
     folder = done[0]
     net, runtime = opsin.load(folder / "model"), Runtime(folder)

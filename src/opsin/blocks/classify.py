@@ -73,4 +73,6 @@ class LevelClassifier(Classifier):
 
     def pooled(self, x: list[Tensor]) -> Tensor:
         last, *maps = x
-        return torch.cat([self.after(self.pool(last)), *[m.mean((2, 3)) for m in maps], *[m.amax((2, 3)) for m in maps]], 1)
+        return torch.cat(
+            [self.after(self.pool(last)), *[m.mean((2, 3)) for m in maps], *[m.amax((2, 3)) for m in maps]], 1
+        )

@@ -25,9 +25,7 @@ class FeatureInfo(list[dict[str, Any]]):
 
 
 def feature_info(backbone: nn.Module, taps: Sequence[int]) -> FeatureInfo:
-    return FeatureInfo(
-        {"num_chs": int(backbone.widths[i]), "reduction": backbone.strides[i], "index": i} for i in taps
-    )
+    return FeatureInfo({"num_chs": int(backbone.widths[i]), "reduction": backbone.strides[i], "index": i} for i in taps)
 
 
 class Network(nn.Module):
@@ -90,9 +88,7 @@ class Network(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that decay would harm: vectors, and tables that their modules name in `no_decay`."""
-        tables = {
-            f"{path}.{name}" for path, m in self.named_modules() for name in getattr(m, "no_decay", ())
-        }
+        tables = {f"{path}.{name}" for path, m in self.named_modules() for name in getattr(m, "no_decay", ())}
         return tables | {name for name, p in self.named_parameters() if p.ndim <= 1}
 
     def layer_groups(self) -> list[list[str]]:

@@ -12,8 +12,9 @@ def command(
     run: Annotated[Path, typer.Argument(help="A run folder, or one that opsin.save wrote.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path | None, typer.Option(help="Where the pictures go; default explain/ in the run.")] = None,
-    method: Annotated[str, typer.Option(help="eigencam (what stands out) or gradcam (what speaks for the class).")]
-    = "eigencam",
+    method: Annotated[
+        str, typer.Option(help="eigencam (what stands out) or gradcam (what speaks for the class).")
+    ] = "eigencam",
     json: Json = False,
 ) -> None:
     """Draw what the model looked at over pictures."""

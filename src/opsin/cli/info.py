@@ -20,5 +20,7 @@ def command(
         return
     stages = told.pop("stages")
     facts(told)
-    table([[s["part"], s["params"], f"{s['share']:.1%}", bar(s["share"])] for s in stages],
-          ["part", "parameters", "share", ""])
+    table(
+        [[s["part"], s["params"], f"{s['share']:.1%}", bar(s["share"])] for s in stages],
+        ["part", "parameters", "share", ""],
+    )

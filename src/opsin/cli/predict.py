@@ -24,8 +24,14 @@ def command(
     if json:
         as_json(rows)
     else:
-        shown = [[row["path"], "  ".join(f"{b['label']} {b['probability']:.1%}" for b in row.get("top", []))
-                  or f"skipped: {row['error']}"] for row in rows]
+        shown = [
+            [
+                row["path"],
+                "  ".join(f"{b['label']} {b['probability']:.1%}" for b in row.get("top", []))
+                or f"skipped: {row['error']}",
+            ]
+            for row in rows
+        ]
         table(shown, ["image", "classes"])
     if all("error" in row for row in rows):
         raise typer.Exit(1)

@@ -9,7 +9,9 @@ from .show import Json, as_json, table
 
 app = typer.Typer(help="Published weights: list, pull, verify, bundle.", no_args_is_help=True)
 Names = Annotated[list[str], typer.Argument(help="Names from `opsin weights list`.")]
-Licence = Annotated[str | None, typer.Option(help="Only weights and code so licensed: permissive, or SPDX identifiers.")]
+Licence = Annotated[
+    str | None, typer.Option(help="Only weights and code so licensed: permissive, or SPDX identifiers.")
+]
 
 
 @app.command("list")

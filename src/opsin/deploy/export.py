@@ -85,10 +85,20 @@ class Probabilities(nn.Module):
         return (logits / self.temperature).softmax(-1)
 
 
-def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[Picture],
-           labels: Sequence[str] | None = None, preprocessing: dict[str, Any] | None = None, temperature: float = 1.0,
-           facts: dict[str, Any] | None = None, any_size: bool = False, tolerance: float = 1e-3,
-           threads: int | None = 1, seconds: float = 1.0) -> Proof:
+def export(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    images: Sequence[Picture],
+    labels: Sequence[str] | None = None,
+    preprocessing: dict[str, Any] | None = None,
+    temperature: float = 1.0,
+    facts: dict[str, Any] | None = None,
+    any_size: bool = False,
+    tolerance: float = 1e-3,
+    threads: int | None = 1,
+    seconds: float = 1.0,
+) -> Proof:
     """Write the model as one ONNX file and prove on `images` that it gives torch's answers.
 
     The file takes uint8 images (N, H, W, C) of the record's size, N free, normalises, and gives probabilities (N, K);
@@ -115,8 +125,17 @@ def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[P
     proto = converted(Probabilities(model, temperature), record)
     if any_size:
         prepend_resize(proto, prepare)
-    describe(proto, {"licence": config.get("licence"), "provenance": config.get("provenance"), **(facts or {}),
-                     "labels": names, "preprocessing": record, "temperature": temperature})
+    describe(
+        proto,
+        {
+            "licence": config.get("licence"),
+            "provenance": config.get("provenance"),
+            **(facts or {}),
+            "labels": names,
+            "preprocessing": record,
+            "temperature": temperature,
+        },
+    )
     path = Path(path)
     unproved = path.with_name(f"{path.name}.unproved")
     try:
@@ -129,8 +148,9 @@ def export(model: nn.Module, path: str | os.PathLike[str], *, images: Sequence[P
     return Proof(**{**proof.as_dict(), "path": str(path)})
 
 
-def torch_answers(model: nn.Module, pictures: Sequence[Picture], prepare: Preprocess, temperature: float = 1.0,
-                  batch: int = 16) -> np.ndarray:
+def torch_answers(
+    model: nn.Module, pictures: Sequence[Picture], prepare: Preprocess, temperature: float = 1.0, batch: int = 16
+) -> np.ndarray:
     """Probabilities (N, K) of files or arrays (H, W, C) by Pillow and torch."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     whole, out = FromPixels(Probabilities(model, temperature), prepare.to_dict()).to(device), []
@@ -151,8 +171,9 @@ def converted(model: nn.Module, record: dict[str, Any], output: str = "probabili
     example = torch.zeros(2, *record["size"], record["channels"], dtype=torch.uint8)
     try:
         with _hushed(), torch.no_grad():
-            program: Any = torch.onnx.export(_traced(whole, example), dynamo=True, verbose=False,
-                                             input_names=["pixels"], output_names=[output])
+            program: Any = torch.onnx.export(
+                _traced(whole, example), dynamo=True, verbose=False, input_names=["pixels"], output_names=[output]
+            )
     except ImportError as error:
         raise OpsinError('exporting needs ONNX: pip install "opsin[onnx]"') from error
     except Exception as error:  # whatever the tracer stumbled over
@@ -169,8 +190,9 @@ def _traced(whole: nn.Module, example: Tensor) -> Any:
         return torch.export.export(whole, (example,), dynamic_shapes=shapes, strict=True)
 
 
-def prove(path: Path, pictures: Sequence[Picture], expected: np.ndarray, tolerance: float, threads: int | None,
-          seconds: float) -> Proof:
+def prove(
+    path: Path, pictures: Sequence[Picture], expected: np.ndarray, tolerance: float, threads: int | None, seconds: float
+) -> Proof:
     """Run the file on the pictures and compare; raises ExportError where they differ by more than the tolerance."""
     runtime = Runtime(path, threads)
     got = runtime.predict(pictures)
@@ -180,12 +202,25 @@ def prove(path: Path, pictures: Sequence[Picture], expected: np.ndarray, toleran
         raise ExportError(
             f"the exported file gives other answers: probabilities differ by up to {difference.max():.2g} (allowed: "
             f"{tolerance:g}) and top-1 agrees on {agreement:.1%} of {len(pictures)} images; the file was removed"
-            + RESIZE * runtime.any_size)
+            + RESIZE
+            * runtime.any_size
+        )
     ready = [runtime.prepared(picture)[None] for picture in pictures]
     turn = iter(range(10**9))
     times = summary(measure({"": lambda: runtime.run(ready[next(turn) % len(ready)])}, seconds)[""])
-    return Proof(str(path), len(pictures), float(difference.max()), float(difference.mean()), agreement, tolerance,
-                 times["latency_ms"], times["p90_ms"], threads, runtime.any_size, path.stat().st_size / 1e6)
+    return Proof(
+        str(path),
+        len(pictures),
+        float(difference.max()),
+        float(difference.mean()),
+        agreement,
+        tolerance,
+        times["latency_ms"],
+        times["p90_ms"],
+        threads,
+        runtime.any_size,
+        path.stat().st_size / 1e6,
+    )
 
 
 @contextmanager

@@ -34,4 +34,5 @@ def _folds(conv: nn.Module, norm: nn.Module) -> bool:
 @torch.no_grad()
 def _fold(conv: Any, norm: Any) -> None:
     conv.weight, conv.bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )

@@ -20,8 +20,10 @@ def prepend_resize(proto: Any, prepare: Preprocess) -> None:
     tall, wide = prepare.resized
     centre = prepare.crop_mode == "center" and tall == wide
     if not (centre or prepare.crop_mode == "squash") or prepare.crop_pct > 1 or prepare.interpolation not in FILTERS:
-        raise OpsinError(f"{prepare.crop_mode!r} crop to {prepare.size} with {prepare.interpolation!r} interpolation "
-                         "cannot be put in the graph: export with any_size=False")
+        raise OpsinError(
+            f"{prepare.crop_mode!r} crop to {prepare.size} with {prepare.interpolation!r} interpolation "
+            "cannot be put in the graph: export with any_size=False"
+        )
     graph = proto.graph
     pixels, channels = graph.input[0].name, prepare.channels
     batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
@@ -67,8 +69,17 @@ class _Nodes:
     def resize(self, images: str, sides: str, channels: int, mode: str) -> str:
         batch = self("Shape", images, start=0, end=1)
         sizes = self("Concat", batch, sides, self.ints([channels]), axis=0)
-        return self("Resize", images, "", "", sizes, mode=mode, antialias=1,
-                    coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.5)
+        return self(
+            "Resize",
+            images,
+            "",
+            "",
+            sizes,
+            mode=mode,
+            antialias=1,
+            coordinate_transformation_mode="half_pixel",
+            cubic_coeff_a=-0.5,
+        )
 
     def half_to_even(self, n: str) -> str:
         """round(n / 2) as Python rounds, in integers: n // 2, one more where n is odd and n // 2 is."""

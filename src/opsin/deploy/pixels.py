@@ -20,12 +20,17 @@ def cropped(picture: Picture, prepare: Preprocess) -> Pixels:
 
 def whole(picture: Picture, channels: int) -> Pixels:
     """A file or an array (H, W, C) as uint8 pixels (H, W, channels) of its own size."""
-    return _bytes(bands(np.asarray(picture), channels, "array") if isinstance(picture, np.ndarray)
-                  else read_image(picture, channels))  # type: ignore[arg-type]
+    return _bytes(
+        bands(np.asarray(picture), channels, "array")
+        if isinstance(picture, np.ndarray)
+        else read_image(picture, channels)
+    )  # type: ignore[arg-type]
 
 
 def _bytes(pixels: NDArray[Any]) -> Pixels:
     if pixels.dtype != np.uint8:
-        raise OpsinError(f"an image of {pixels.dtype}: exported models take 8 bits a channel; convert it, or use the "
-                         "saved model folder")
+        raise OpsinError(
+            f"an image of {pixels.dtype}: exported models take 8 bits a channel; convert it, or use the "
+            "saved model folder"
+        )
     return pixels

@@ -32,8 +32,11 @@ class Runtime:
         self.path = path / "model.onnx" if path.is_dir() else path
         self.session = session(self.path, threads)
         notes = self.session.get_modelmeta().custom_metadata_map
-        self.facts = {key.removeprefix("opsin."): self._parsed(key, text) for key, text in notes.items()
-                      if key.startswith("opsin.")}
+        self.facts = {
+            key.removeprefix("opsin."): self._parsed(key, text)
+            for key, text in notes.items()
+            if key.startswith("opsin.")
+        }
         if not isinstance(self.facts.get("preprocessing"), dict) or not isinstance(self.facts.get("labels"), list):
             raise OpsinError(f"{self.path} says neither its labels nor its preprocessing: export it with opsin again")
         self.labels: list[str] = [str(label) for label in self.facts["labels"]]

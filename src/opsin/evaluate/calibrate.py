@@ -33,8 +33,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(1 / inverse)
 
 
-def calibrate(validation: ArrayLike, validation_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *,
-              bins: int = 15) -> dict[str, Any]:
+def calibrate(
+    validation: ArrayLike, validation_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *, bins: int = 15
+) -> dict[str, Any]:
     """Fit the temperature on validation logits (N, K) and measure calibration on test logits (M, K), before and after.
 
     Returns `temperature`, `before` and `after`, each with `ece`, `log_loss` and `reliability` (rows of

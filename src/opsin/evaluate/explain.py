@@ -18,9 +18,15 @@ from opsin.evaluate.inference import evaluating
 HEAT = np.array([(0, 0, 30), (70, 10, 110), (165, 35, 100), (235, 85, 45), (252, 170, 40), (252, 250, 170)], float)
 
 
-def explain(model: nn.Module, images: Sequence[Picture], method: str = "eigencam", *,
-            preprocessing: dict[str, Any] | None = None, target: int | None = None,
-            out: str | Path | None = None) -> list[dict[str, Any]]:
+def explain(
+    model: nn.Module,
+    images: Sequence[Picture],
+    method: str = "eigencam",
+    *,
+    preprocessing: dict[str, Any] | None = None,
+    target: int | None = None,
+    out: str | Path | None = None,
+) -> list[dict[str, Any]]:
     """Heat maps of what the model looks at in each image (a file, or an array (H, W, C)).
 
     `method` is "eigencam" (no class, no gradient) or "gradcam" (for class `target`, by default the predicted one).
@@ -46,8 +52,13 @@ def explain(model: nn.Module, images: Sequence[Picture], method: str = "eigencam
             p = model(x)[0].softmax(-1)
             heat = METHODS[method](model, x, target)[0].float().cpu().numpy()
         guess = int(p.argmax())
-        record: dict[str, Any] = {"prediction": guess, "label": labels[guess] if guess < len(labels) else str(guess),
-                  "probability": float(p[guess]), "heat": heat, "overlay": overlay(pixels, heat)}
+        record: dict[str, Any] = {
+            "prediction": guess,
+            "label": labels[guess] if guess < len(labels) else str(guess),
+            "probability": float(p[guess]),
+            "heat": heat,
+            "overlay": overlay(pixels, heat),
+        }
         if out is not None:
             record["file"] = str(_written(record["overlay"], Path(out), i, image))
         records.append(record)

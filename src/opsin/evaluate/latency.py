@@ -23,8 +23,15 @@ from opsin.evaluate.inference import Size, evaluating, input_shape
 WARMUP = 3  # first calls compile kernels and fill caches
 
 
-def benchmark(model: nn.Module | str | Path, size: Size = None, *, batch: int = 1, threads: int | None = None,
-              seconds: float = 2.0, memory: bool = True) -> dict[str, Any]:
+def benchmark(
+    model: nn.Module | str | Path,
+    size: Size = None,
+    *,
+    batch: int = 1,
+    threads: int | None = None,
+    seconds: float = 2.0,
+    memory: bool = True,
+) -> dict[str, Any]:
     """Measure a module under torch (eager), or an .onnx file under ONNX Runtime, on random input.
 
     `latency_ms` (median of the calls in `seconds`, wall time of one batch), `p10_ms`, `p90_ms`, `runs`, `throughput`
@@ -106,8 +113,14 @@ def machine() -> dict[str, Any]:
         name = lines[0] if lines else name
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": name, "cores": cores, "gpu": gpu, "system": platform.platform(), "python": platform.python_version(),
-            "torch": torch.__version__}
+    return {
+        "cpu": name,
+        "cores": cores,
+        "gpu": gpu,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
 
 
 @contextmanager
@@ -150,8 +163,13 @@ def _onnx(path: Path, size: Size, batch: int, threads: int | None) -> tuple[Call
             raise OpsinError(f"{path}: input {node.name} has the open shape {node.shape}: give size=(H, W)")
         kind = np.uint8 if node.type == "tensor(uint8)" else np.float32
         feeds[node.name] = np.random.default_rng(0).integers(0, 255, shape).astype(kind)
-    facts = {"params": None, "macs": None, "size_mb": path.stat().st_size / 1e6, "threads": threads,
-             "runtime": f"onnxruntime {onnxruntime.__version__}"}
+    facts = {
+        "params": None,
+        "macs": None,
+        "size_mb": path.stat().st_size / 1e6,
+        "threads": threads,
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+    }
     return lambda: run.run(None, feeds), facts
 
 
@@ -177,6 +195,13 @@ def _peak_of_module(model: nn.Module, batch: int, shape: tuple[int, ...], thread
 def _peak(arguments: list[str]) -> float | None:
     """Megabytes, as a fresh interpreter measures them: this one's memory already holds much else."""
     paths = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run([sys.executable, "-m", "opsin.evaluate.memory", *arguments], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": paths}, stdin=subprocess.DEVNULL, check=False, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "opsin.evaluate.memory", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.DEVNULL,
+        check=False,
+        timeout=300,
+    )
     return float(done.stdout) if done.returncode == 0 and done.stdout.strip() else None

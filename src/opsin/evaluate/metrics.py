@@ -26,8 +26,9 @@ def softmax(logits: ArrayLike) -> Floats:
     return shares
 
 
-def score(probabilities: ArrayLike, labels: ArrayLike, names: list[str] | None = None, *,
-          resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def score(
+    probabilities: ArrayLike, labels: ArrayLike, names: list[str] | None = None, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """Every figure of a classifier from its probabilities (N, K) and the true classes (N,), ready for JSON.
 
     `accuracy`, `balanced_accuracy` (mean recall of the classes present), `macro_f1` (mean over classes present or
@@ -55,8 +56,12 @@ def score(probabilities: ArrayLike, labels: ArrayLike, names: list[str] | None =
         for n, a, b, c, s in zip(names, precision, recall, f1, support)
     ]
     return {
-        "count": len(y), **{name: _plain(value) for name, value in values.items()}, "ece": ece(p, y),
-        "intervals": intervals, "per_class": per_class, "confusion": confusion(y, guess, p.shape[1]).tolist(),
+        "count": len(y),
+        **{name: _plain(value) for name, value in values.items()},
+        "ece": ece(p, y),
+        "intervals": intervals,
+        "per_class": per_class,
+        "confusion": confusion(y, guess, p.shape[1]).tolist(),
     }
 
 

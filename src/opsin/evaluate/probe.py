@@ -54,9 +54,17 @@ class Probe:
         return {name: getattr(self, name) for name in names}
 
 
-def probe(features: ArrayLike, labels: ArrayLike, *, classes: int | None = None, folds: int = 5, seed: int = 0,
-          groups: Sequence[Any] | None = None, balanced: bool = False,
-          strengths: Sequence[float] = STRENGTHS) -> Probe:
+def probe(
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    classes: int | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    groups: Sequence[Any] | None = None,
+    balanced: bool = False,
+    strengths: Sequence[float] = STRENGTHS,
+) -> Probe:
     """Multinomial logistic regression with an L2 penalty on standardised features (N, D), labels (N,).
 
     Folds keep the shares of classes, and samples of one group (a patient, say) on one side. `balanced` weighs classes
@@ -77,12 +85,28 @@ def probe(features: ArrayLike, labels: ArrayLike, *, classes: int | None = None,
     weight, bias = _path(x, y, k, strengths[: best + 1], balanced)[-1]
     figures = score(left_out[best], y, seed=seed)
     within = figures["intervals"]
-    return Probe(figures["accuracy"], within["accuracy"], figures["balanced_accuracy"], within["balanced_accuracy"],
-                 figures["log_loss"], float(strengths[best]), left_out[best], weight, bias)
+    return Probe(
+        figures["accuracy"],
+        within["accuracy"],
+        figures["balanced_accuracy"],
+        within["balanced_accuracy"],
+        figures["log_loss"],
+        float(strengths[best]),
+        left_out[best],
+        weight,
+        bias,
+    )
 
 
-def knn(features: ArrayLike, labels: ArrayLike, *, k: int = 20, temperature: float = 0.07,
-        groups: Sequence[Any] | None = None, seed: int = 0) -> dict[str, Any]:
+def knn(
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+    groups: Sequence[Any] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Accuracy of the k nearest neighbours by cosine, each sample left out in turn, with its 95 % interval.
 
     Neighbours vote with weight exp(cosine / temperature) (Wu et al., 2018, arXiv:1805.01978); none is of the sample's
@@ -100,9 +124,13 @@ def knn(features: ArrayLike, labels: ArrayLike, *, k: int = 20, temperature: flo
         votes.append(torch.zeros(len(rows), int(y.max()) + 1).scatter_add_(1, truth[which], weight))
     total = torch.cat(votes).double() + 1e-12
     figures = score((total / total.sum(1, keepdim=True)).numpy(), y, seed=seed)
-    return {"accuracy": figures["accuracy"], "interval": figures["intervals"]["accuracy"], "k": k,
-            "balanced_accuracy": figures["balanced_accuracy"],
-            "balanced_interval": figures["intervals"]["balanced_accuracy"]}
+    return {
+        "accuracy": figures["accuracy"],
+        "interval": figures["intervals"]["accuracy"],
+        "k": k,
+        "balanced_accuracy": figures["balanced_accuracy"],
+        "balanced_interval": figures["intervals"]["balanced_accuracy"],
+    }
 
 
 def assign_folds(labels: Ints, folds: int, seed: int, groups: Sequence[Any] | None = None) -> Ints:
@@ -129,8 +157,10 @@ def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Tensor, Ints]:
     x: NDArray[np.float32] = np.asarray(features, np.float32)
     y = np.asarray(labels)
     if x.ndim != 2 or y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer) or len(np.unique(y)) < 2:
-        raise ProbeError(f"features {x.shape} and labels {y.shape} of {y.dtype}: give (N, D) and (N,) whole numbers "
-                         "of at least two classes")
+        raise ProbeError(
+            f"features {x.shape} and labels {y.shape} of {y.dtype}: give (N, D) and (N,) whole numbers "
+            "of at least two classes"
+        )
     if y.min() < 0 or not np.isfinite(x).all():
         raise ProbeError("features must be finite and labels at least 0")
     return torch.from_numpy(x), y.astype(np.int64)
@@ -153,8 +183,9 @@ def _path(x: Tensor, y: Ints, classes: int, strengths: Sequence[float], balanced
 
 
 def _minimise(w: Tensor, z: Tensor, truth: Tensor, emphasis: Tensor, penalty: float) -> None:
-    optimiser = torch.optim.LBFGS([w], max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-9,
-                                  line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [w], max_iter=200, tolerance_grad=1e-6, tolerance_change=1e-9, line_search_fn="strong_wolfe"
+    )
 
     def loss() -> Tensor:
         optimiser.zero_grad()

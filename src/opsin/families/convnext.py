@@ -59,7 +59,9 @@ def convnext(
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
     stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm(dims[0], dim=1))
     stages = [
-        Stage([ConvNeXtBlock(dims[i], drop=next(drop)) for _ in range(depth)], halve(dims[i - 1], dims[i]) if i else None)
+        Stage(
+            [ConvNeXtBlock(dims[i], drop=next(drop)) for _ in range(depth)], halve(dims[i - 1], dims[i]) if i else None
+        )
         for i, depth in enumerate(depths)
     ]
     head = Classifier(dims[-1], num_classes, after=LayerNorm(dims[-1]), drop=drop_rate)

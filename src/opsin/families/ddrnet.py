@@ -105,11 +105,13 @@ class DualResolution(nn.Module):
         super().__init__()
         a, b, c, d, e = each(dim, dim * 2, dim * 4, dim * 8, dim * 16)
         out, first, middle = Width(dim * 4, "out"), Width(dim, "stem"), Width(dim * 4, "middle")
-        self.stem = nn.Sequential(*[
-            part
-            for cin, cout in ((in_chans, first), (first, a))
-            for part in (nn.Conv2d(cin, cout, 3, 2, 1), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
-        ])
+        self.stem = nn.Sequential(
+            *[
+                part
+                for cin, cout in ((in_chans, first), (first, a))
+                for part in (nn.Conv2d(cin, cout, 3, 2, 1), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
+            ]
+        )
         self.stage1, self.stage2 = Basics(a, a, depths[0]), Basics(a, b, depths[1], 2)
         third, detail = depths[2] // halves, 2 if halves == 1 else depths[2] // 2
         self.trades = nn.ModuleList(

@@ -30,9 +30,7 @@ VIT = about(
     licence="Apache-2.0",
     multiple=16,
 )
-DEIT = dict(
-    title="Training data-efficient image transformers & distillation through attention", arxiv="2012.12877"
-)
+DEIT = dict(title="Training data-efficient image transformers & distillation through attention", arxiv="2012.12877")
 DEIT3 = dict(title="DeiT III: Revenge of the ViT", arxiv="2204.07118", scale=1e-6, placed=False)
 SIZES = {
     "tiny": dict(dim=192, depth=12, heads=3),
@@ -180,10 +178,13 @@ TIMM = """
     norm                      -> head.before
     fc_norm                   -> head.after
 """
-TIMM_DISTILLED = TIMM + """
+TIMM_DISTILLED = (
+    TIMM
+    + """
     head                      -> head.fc.fc
     head_dist                 -> head.fc.distilled
 """
+)
 TIMM += """
     head                      -> head.fc
 """

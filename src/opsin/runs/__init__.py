@@ -68,7 +68,9 @@ def steps(folder: Path, settings: Settings) -> dict[str, Any]:
         tuned = do("finetune", f"Fine-tuning {row['name']}", lambda: run.finetuned(row, probe["flips"]))
     winner = run.chosen(probe, tuned)
     tested = do("test", "Testing once on images never seen", lambda: run.tested(winner, row))
-    exported = do("export", "Exporting, and proving the file", lambda: run.exported(row, tested["calibration"]["temperature"]))
+    exported = do(
+        "export", "Exporting, and proving the file", lambda: run.exported(row, tested["calibration"]["temperature"])
+    )
     done = {"card": card, "shortlist": rows, "ranking": order, "probe": probe, "finetune": tuned, **tested, **exported}
     summary = do("report", "Writing the report", lambda: report.write(run, done))
     say(summary["verdict"])

@@ -36,7 +36,11 @@ def at(dataset: Dataset, record: dict[str, Any], folder: Path, larger: float = 1
     """Cached pixels (N, H, W, C) of the input size, or of one `larger` by a factor."""
     size = tuple(round(side * larger) for side in record["size"])
     return data.cached(
-        dataset, (size[0], size[1]), folder, crop_mode=record["crop_mode"], interpolation=record["interpolation"],
+        dataset,
+        (size[0], size[1]),
+        folder,
+        crop_mode=record["crop_mode"],
+        interpolation=record["interpolation"],
         channels=record["channels"],
     )
 

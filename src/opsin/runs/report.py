@@ -33,17 +33,28 @@ def write(run: Any, done: Mapping[str, Any]) -> dict[str, Any]:
         "card": done["card"]["card"],
         "history": (done["finetune"] or {}).get("history", {}).get("epochs", []),
         "mistakes": mistakes(run, row),
-        "cost": {**{k: row[k] for k in ("params", "macs", "threads")}, "latency_ms": done["proof"]["latency_ms"],
-                 "p90_ms": done["proof"]["p90_ms"], "size_mb": done["proof"]["size_mb"], "batch": 1},
+        "cost": {
+            **{k: row[k] for k in ("params", "macs", "threads")},
+            "latency_ms": done["proof"]["latency_ms"],
+            "p90_ms": done["proof"]["p90_ms"],
+            "size_mb": done["proof"]["size_mb"],
+            "batch": 1,
+        },
         "proof": done["proof"],
         "tried": tried(done),
         "tried_on": "cross-validated probe on frozen features",
         "stages": stages(done),
         "provenance": load(run.folder / "model").config.get("provenance"),
-        "licences": {"model": load(run.folder / "model").config.get("licence"), "data": run.images.licence or "not told"},
+        "licences": {
+            "model": load(run.folder / "model").config.get("licence"),
+            "data": run.images.licence or "not told",
+        },
         "reproduce": reproduce(settings, run.folder, done["machine"]),
-        "notes": [f"{name} changes labels here, so it is not used in training" for name, flip in
-                  done["probe"]["flips"].items() if not flip["kept"]],
+        "notes": [
+            f"{name} changes labels here, so it is not used in training"
+            for name, flip in done["probe"]["flips"].items()
+            if not flip["kept"]
+        ],
     }
     write_report(told, run.folder / "report.html")
     return summary(run, done, row)
@@ -59,8 +70,14 @@ def summary(run: Any, done: Mapping[str, Any], row: Mapping[str, Any]) -> dict[s
         f"{proof['size_mb']:.1f} MB" + (f"; it misses {' and '.join(missed)}" if missed else "")
     )
     return {
-        "folder": str(run.folder), "verdict": verdict, "winner": done["winner"], "network": row["name"],
-        "size": row["size"], "test": test, "limits": done["limits"], "proof": proof,
+        "folder": str(run.folder),
+        "verdict": verdict,
+        "winner": done["winner"],
+        "network": row["name"],
+        "size": row["size"],
+        "test": test,
+        "limits": done["limits"],
+        "proof": proof,
         "report": str(run.folder / "report.html"),
     }
 
@@ -76,8 +93,14 @@ def mistakes(run: Any, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     images = [picture(test[int(i)]) for i in worst]
     overlays = [seen["overlay"] for seen in explain(load(run.folder / "model"), images)]
     return [
-        {"image": image, "overlay": overlay, "name": test[int(i)].member or test[int(i)].path.name, "label": test.classes[test.labels[i]],
-         "prediction": test.classes[guess[i]], "probability": float(made[i, guess[i]])}
+        {
+            "image": image,
+            "overlay": overlay,
+            "name": test[int(i)].member or test[int(i)].path.name,
+            "label": test.classes[test.labels[i]],
+            "prediction": test.classes[guess[i]],
+            "probability": float(made[i, guess[i]]),
+        }
         for i, image, overlay in zip(worst, images, overlays)
     ]
 
@@ -114,17 +137,35 @@ def stages(done: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [("probe", "linear probe on frozen features", done["probe"])]
     rows += [("finetuned", "fine-tuned from the probe", done["finetune"])] if done["finetune"] else []
     return [
-        {"name": label, "accuracy": told["val"]["accuracy"], "interval": told["val"]["intervals"]["accuracy"],
-         "winner": name == done["winner"], "note": "kept" if name == done["winner"] else ""}
+        {
+            "name": label,
+            "accuracy": told["val"]["accuracy"],
+            "interval": told["val"]["intervals"]["accuracy"],
+            "winner": name == done["winner"],
+            "note": "kept" if name == done["winner"] else "",
+        }
         for name, label, told in rows
     ]
 
 
 def reproduce(settings: Settings, folder: Path, machine: Mapping[str, Any]) -> dict[str, Any]:
-    command = ["opsin", "fit", settings.data, *[x for text in settings.under for x in ("--under", text)],
-               "--model", settings.model, "--minutes", str(settings.minutes), "--seed", str(settings.seed)]
+    command = [
+        "opsin",
+        "fit",
+        settings.data,
+        *[x for text in settings.under for x in ("--under", text)],
+        "--model",
+        settings.model,
+        "--minutes",
+        str(settings.minutes),
+        "--seed",
+        str(settings.seed),
+    ]
     return {
-        "command": shlex.join(command), "settings": asdict(settings), "seed": settings.seed,
+        "command": shlex.join(command),
+        "settings": asdict(settings),
+        "seed": settings.seed,
         "versions": {"opsin": __version__, "python": sys.version.split()[0], "torch": machine.get("torch")},
-        "machine": dict(machine), "files": {"config": str(folder / "config.yaml"), "model": str(folder / "model.onnx")},
+        "machine": dict(machine),
+        "files": {"config": str(folder / "config.yaml"), "model": str(folder / "model.onnx")},
     }

@@ -120,8 +120,14 @@ class Run:
         spent = time.monotonic() - self.began
         seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
         history = finetune(
-            net, parts["train"], parts["val"], settings, run_folder=self.work / "finetune",
-            resume=resume, seed=self.settings.seed, deadline=seconds,
+            net,
+            parts["train"],
+            parts["val"],
+            settings,
+            run_folder=self.work / "finetune",
+            resume=resume,
+            seed=self.settings.seed,
+            deadline=seconds,
         )
         save(net, self.work / "finetuned")
         return {"history": history, "val": self.scored(net, row, "val")}
@@ -142,7 +148,10 @@ class Run:
         images = self.images.part(part)
         prepare = data.Preprocess.from_dict(row["record"])
         found = data.batches(
-            pixels.at(images, row["record"], self.work), images.labels, prepare, batch_size=64,
+            pixels.at(images, row["record"], self.work),
+            images.labels,
+            prepare,
+            batch_size=64,
             classes=len(self.images.classes),
         )
         net.eval()
@@ -175,13 +184,23 @@ class Run:
         images = pixels.at(test, row["record"], self.work)[some]
         threads = self.settings.threads or row["threads"]
         proof = export(
-            load(self.folder / "model"), self.folder / "model.onnx", images=list(images), temperature=temperature,
-            tolerance=self.settings.tolerance, threads=threads, seconds=2.0,
+            load(self.folder / "model"),
+            self.folder / "model.onnx",
+            images=list(images),
+            temperature=temperature,
+            tolerance=self.settings.tolerance,
+            threads=threads,
+            seconds=2.0,
         )
         cost = {**{k: row[k] for k in ("params", "macs")}, "latency_ms": proof.latency_ms, "size_mb": proof.size_mb}
         kept = [
-            {"limit": limit.text, "what": limit.what, "most": limit.most, "measured": cost[limit.what],
-             "kept": cost[limit.what] <= limit.most}
+            {
+                "limit": limit.text,
+                "what": limit.what,
+                "most": limit.most,
+                "measured": cost[limit.what],
+                "kept": cost[limit.what] <= limit.most,
+            }
             for limit in self.limits
         ]
         return {"proof": proof.as_dict(), "limits": kept, "machine": machine()}

@@ -120,5 +120,3 @@ def read(path: Path) -> Settings:
         return Settings(**held)
     except (OSError, yaml.YAMLError, TypeError) as error:
         raise RunError(f"{path} is no file of settings that opsin fit wrote: {error}") from error
-
-

@@ -106,7 +106,12 @@ def measured(
         timed = frozen.latency(size, channels, threads, 0.4)
         best = min(timed, key=lambda n: timed[n])
         result = {
-            **result, "size": size, "base": fits[0], **costs[size], "threads": best, "latency_ms": timed[best],
+            **result,
+            "size": size,
+            "base": fits[0],
+            **costs[size],
+            "threads": best,
+            "latency_ms": timed[best],
             "record": {**record, "size": [size, size]},
         }
         if kept(limits, {**result, "latency_ms": timed[best] * MARGIN}):
@@ -118,11 +123,24 @@ def preprocessing(model: nn.Module, size: int, channels: int) -> dict[str, Any]:
     """The weight's preprocessing at another input size; ImageNet's habits where no weight says any."""
     config: dict[str, Any] = getattr(model, "config", {})
     known = config.get("preprocessing") or {
-        "crop_pct": 0.875, "crop_mode": "center", "interpolation": "bicubic",
-        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+        "crop_pct": 0.875,
+        "crop_mode": "center",
+        "interpolation": "bicubic",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
     }
-    mean, std = ([sum(known[k]) / len(known[k])] * channels if len(known[k]) != channels else known[k] for k in ("mean", "std"))
-    return {**known, "mean": mean, "std": std, "channels": channels, "size": [size, size], "crop_pct": 1.0, "crop_mode": "squash"}
+    mean, std = (
+        [sum(known[k]) / len(known[k])] * channels if len(known[k]) != channels else known[k] for k in ("mean", "std")
+    )
+    return {
+        **known,
+        "mean": mean,
+        "std": std,
+        "channels": channels,
+        "size": [size, size],
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+    }
 
 
 def shortlist(
@@ -138,12 +156,16 @@ def shortlist(
         row = measured(name, limits, classes, channels, settings, work)
         rows.append(row)
         speed = f"{row['latency_ms']:.2f} ms" if row["latency_ms"] else "not timed"
-        say(f"   {name} at {row['size']} px: {speed}, {shown('size_mb', row['size_mb'])}"
+        say(
+            f"   {name} at {row['size']} px: {speed}, {shown('size_mb', row['size_mb'])}"
             + ("" if row["pretrained"] else ", no published weights: trained from drawn ones")
-            + ("" if row["kept"] else f", {row['over']:.2g} times over the limit"))
+            + ("" if row["kept"] else f", {row['over']:.2g} times over the limit")
+        )
     if not any(row["kept"] for row in rows):
         near = min(rows, key=lambda row: row["over"])
         told = ", ".join(shown(m.what, near[m.what]) for m in limits if near[m.what] is not None)
         asked_for = " and ".join(m.text for m in limits)
-        raise LimitError(f"nothing keeps {asked_for}; nearest is {near['name']} at {near['size']} px with {told}: raise the limit")
+        raise LimitError(
+            f"nothing keeps {asked_for}; nearest is {near['name']} at {near['size']} px with {told}: raise the limit"
+        )
     return sorted(rows, key=lambda row: (not row["kept"], row["name"]))

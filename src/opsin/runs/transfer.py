@@ -38,8 +38,13 @@ def refitted(plain: Probe, seen: Sequence[NDArray[Any]], labels: NDArray[Any], c
     """
     looks, pictures = len(seen), np.arange(len(labels))
     return probe(
-        np.concatenate(seen), np.tile(labels, looks), classes=classes, folds=3, seed=seed,
-        groups=list(np.tile(pictures, looks)), strengths=(plain.C / looks,),
+        np.concatenate(seen),
+        np.tile(labels, looks),
+        classes=classes,
+        folds=3,
+        seed=seed,
+        groups=list(np.tile(pictures, looks)),
+        strengths=(plain.C / looks,),
     )
 
 

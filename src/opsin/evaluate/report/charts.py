@@ -10,8 +10,16 @@ from opsin.evaluate.report.say import known, number, percent, shortened
 
 
 def svg(width: float, height: float, label: str, *children: Any, class_: str = "chart") -> Html:
-    return tag("svg", tag("title", label), *children, viewBox=f"0 0 {width:g} {height:g}", role="img", class_=class_,
-               style=f"max-width:{width:g}px", xmlns="http://www.w3.org/2000/svg")
+    return tag(
+        "svg",
+        tag("title", label),
+        *children,
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        class_=class_,
+        style=f"max-width:{width:g}px",
+        xmlns="http://www.w3.org/2000/svg",
+    )
 
 
 def text(x: float, y: float, words: Any, class_: str = "t", anchor: str = "start") -> Html:
@@ -59,8 +67,9 @@ def dots(rows: Sequence[dict[str, Any]], label: str) -> Html:
     return svg(width, height, label, parts)
 
 
-def lines(series: Mapping[str, Sequence[float | None]], label: str, shares: bool = False,
-          mark: int | None = None) -> Html:
+def lines(
+    series: Mapping[str, Sequence[float | None]], label: str, shares: bool = False, mark: int | None = None
+) -> Html:
     """Values over epochs (from 1), a line a name, each named at its end; `mark` is the epoch that was kept."""
     width, height, left, right, top, bottom = 430, 240, 44, 92, 14, 30
     found = {name: [(i + 1, v) for i, v in enumerate(vs) if known(v)] for name, vs in series.items()}
@@ -70,8 +79,13 @@ def lines(series: Mapping[str, Sequence[float | None]], label: str, shares: bool
     marks = [t for t in ticks(min(values), max(values), 4) if not shares or t <= 1 + 1e-9]
     low, high = marks[0], max(marks[-1], max(values))
     x, y = scale(1, max(last, 2), left, width - right), scale(low, high, height - bottom, top)
-    parts = [join(line(left, y(t), width - right, y(t)), text(
-        left - 8, y(t) + 4, percent(t, _digits(marks)) if shares else number(t), "t", "end")) for t in marks]
+    parts = [
+        join(
+            line(left, y(t), width - right, y(t)),
+            text(left - 8, y(t) + 4, percent(t, _digits(marks)) if shares else number(t), "t", "end"),
+        )
+        for t in marks
+    ]
     between = [int(t) for t in ticks(1, last, 4) if 1 < t < last - last / 8 and t == int(t)]
     epochs = sorted({1, last, *between})
     parts += [text(x(e), height - 10, e, "t", "middle") for e in epochs]
@@ -92,8 +106,11 @@ def reliability(curves: dict[str, Sequence[dict[str, float]]], label: str) -> Ht
     x, y = scale(0, 1, left, left + side), scale(0, 1, top + side, top)
     parts: list[Html] = []
     for t in (0, 0.25, 0.5, 0.75, 1):
-        parts += [line(left, y(t), left + side, y(t)), text(left - 8, y(t) + 4, f"{t:.0%}", "t", "end"),
-                  text(x(t), top + side + 17, f"{t:.0%}", "t", "middle")]
+        parts += [
+            line(left, y(t), left + side, y(t)),
+            text(left - 8, y(t) + 4, f"{t:.0%}", "t", "end"),
+            text(x(t), top + side + 17, f"{t:.0%}", "t", "middle"),
+        ]
     parts += [line(x(0), y(0), x(1), y(1), "mark"), text(x(0.5), top + side + 36, "confidence", "t", "middle")]
     most = max(row["count"] for rows in curves.values() for row in rows)
     for i, (name, rows) in enumerate(curves.items()):
@@ -102,8 +119,16 @@ def reliability(curves: dict[str, Sequence[dict[str, float]]], label: str) -> Ht
         for r in rows:
             told = f"{name}: confidence {percent(r['confidence'])}, right {percent(r['accuracy'])}, {r['count']} images"
             radius = 2.5 + 6 * math.sqrt(r["count"] / most)
-            parts.append(tag("circle", tag("title", told), cx=x(r["confidence"]), cy=y(r["accuracy"]), r=radius,
-                             class_=f"end s{i}"))
+            parts.append(
+                tag(
+                    "circle",
+                    tag("title", told),
+                    cx=x(r["confidence"]),
+                    cy=y(r["accuracy"]),
+                    r=radius,
+                    class_=f"end s{i}",
+                )
+            )
         parts.append(text(left + side + 14, top + 14 + 18 * i, f"● {name}", f"t l{i}"))
     return svg(left + side + right, top + side + bottom, label, parts)
 
@@ -147,10 +172,18 @@ def span(value: float, ends: Sequence[float] | None, guess: float) -> Html:
     at = scale(max(low, 0.0), 1.0, 20, 440)
     whisker = line(at(ends[0]), 12, at(ends[1]), 12, "whisker best") if ends else None
     floor = text(max(at(guess), 44), 36, f"{guess:.0%} guessed", "t", "middle")
-    return svg(460, 46, f"Accuracy {percent(value)}, without a model {percent(guess)}", line(20, 12, 440, 12, "axis"),
-               line(at(guess), 5, at(guess), 19, "tick"), floor,
-               text(440, 36, "100%", "t", "middle"), whisker,
-               tag("circle", cx=at(value), cy=12, r=6, class_="dot best"), class_="strip")
+    return svg(
+        460,
+        46,
+        f"Accuracy {percent(value)}, without a model {percent(guess)}",
+        line(20, 12, 440, 12, "axis"),
+        line(at(guess), 5, at(guess), 19, "tick"),
+        floor,
+        text(440, 36, "100%", "t", "middle"),
+        whisker,
+        tag("circle", cx=at(value), cy=12, r=6, class_="dot best"),
+        class_="strip",
+    )
 
 
 def _above(x: float, y: float, words: str, turned: bool) -> Html:

@@ -14,7 +14,9 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     """`<name ...>children</name>`; None is left out; `class_` stands for `class`, `stroke_width` for `stroke-width`."""
     told = "".join(
         f' {key.rstrip("_").replace("_", "-") if key != "viewBox" else key}="{escape(_number(value))}"'
-        for key, value in attributes.items() if value is not None)
+        for key, value in attributes.items()
+        if value is not None
+    )
     if name in ("img", "meta", "br", "col"):
         return Html(f"<{name}{told}>")
     return Html(f"<{name}{told}>{join(*children)}</{name}>")

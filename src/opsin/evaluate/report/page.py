@@ -31,9 +31,14 @@ def page(run: Run) -> str:
     made = [(key, name, body) for key, name, body in made if body]
     title = str(run.get("title") or "Report")
     style = Html(Path(__file__).with_name("style.css").read_text(encoding="utf-8"))
-    head = tag("head", tag("meta", charset="utf-8"), tag("meta", name="viewport", content="width=device-width"),
-               tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-               tag("title", f"{title} · opsin"), tag("style", style))
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("title", f"{title} · opsin"),
+        tag("style", style),
+    )
     contents = tag("nav", [tag("a", name, href=f"#{key}") for key, name, _ in made])
     sections = [tag("section", tag("h2", name), body, id=key) for key, name, body in made]
     told = " · ".join(str(part) for part in (run.get("created"), "written by opsin") if part)
@@ -50,14 +55,25 @@ def hero(run: Run) -> Html:
         small = f"accuracy on {test['count']:,} test images" if known(test.get("count")) else "test accuracy"
         figure = tag("div", percent(test["accuracy"]), tag("small", small), class_="figure")
     limits = [
-        tag("li", tag("b", limit.get("limit")), " asked, ", unit(limit.get("what", ""), limit.get("measured")),
-            " measured", class_="yes" if limit.get("kept") else "no")
+        tag(
+            "li",
+            tag("b", limit.get("limit")),
+            " asked, ",
+            unit(limit.get("what", ""), limit.get("measured")),
+            " measured",
+            class_="yes" if limit.get("kept") else "no",
+        )
         for limit in run.get("limits") or []
     ]
     strip = charts.span(test["accuracy"], ends, guessed(test)[1]) if figure else None
     notes = [tag("p", note, class_="soft") for note in run.get("notes") or []]
-    right = tag("div", tag("p", run.get("verdict") or verdict(run), class_="verdict"), strip,
-                tag("ul", limits, class_="chips") if limits else None, notes)
+    right = tag(
+        "div",
+        tag("p", run.get("verdict") or verdict(run), class_="verdict"),
+        strip,
+        tag("ul", limits, class_="chips") if limits else None,
+        notes,
+    )
     return tag("section", tag("div", figure, right, class_="hero"))
 
 

@@ -17,35 +17,62 @@ def data(run: Run) -> Html | None:
         return None
     counts = card.get("counts") or {}
     columns = list(next(iter(counts.values()), {}))
-    rows = [[shortened(name, 60), *(f"{row.get(c, 0):,}" for c in columns), f"{sum(row.values()):,}"]
-            for name, row in counts.items()]
+    rows = [
+        [shortened(name, 60), *(f"{row.get(c, 0):,}" for c in columns), f"{sum(row.values()):,}"]
+        for name, row in counts.items()
+    ]
     spreads = [card[key] for key in ("height", "width") if card.get(key)]
     sizes = [f"{middle:,.0f}" + (f" ({least:,}–{most:,})" if least != most else "") for least, middle, most in spreads]
-    facts = [("images", number(card.get("images"))), ("classes", str(len(counts))),
-             ("height × width in pixels", " × ".join(sizes)), ("formats", ", ".join(card.get("formats") or ())),
-             ("rarest class against an even share", number(card.get("balance"))),
-             *((name, number(len(card[key]))) for key, name in (("duplicates", "sets of duplicates"), (
-                 "conflicts", "duplicates with two labels"), ("broken", "broken files")) if key in card)]
+    facts = [
+        ("images", number(card.get("images"))),
+        ("classes", str(len(counts))),
+        ("height × width in pixels", " × ".join(sizes)),
+        ("formats", ", ".join(card.get("formats") or ())),
+        ("rarest class against an even share", number(card.get("balance"))),
+        *(
+            (name, number(len(card[key])))
+            for key, name in (
+                ("duplicates", "sets of duplicates"),
+                ("conflicts", "duplicates with two labels"),
+                ("broken", "broken files"),
+            )
+            if key in card
+        ),
+    ]
     pictures = [
         tag("figure", tag("div", thumbnail(one.get("image")), class_="one"), tag("figcaption", one.get("label")))
         for one in (run.get("samples") or [])[:MOST_SAMPLES]
     ]
     notes = [tag("p", note) for note in card.get("notes") or []]
-    leaks = [f"{both}: {number(count)} {kind}" for both, found in (card.get("leakage") or {}).items()
-             for kind, count in found.items() if count]
+    leaks = [
+        f"{both}: {number(count)} {kind}"
+        for both, found in (card.get("leakage") or {}).items()
+        for kind, count in found.items()
+        if count
+    ]
     leak = tag("p", "Shared between parts: " + "; ".join(leaks)) if leaks else None
-    broken = [[shortened(name, 90), shortened(reason, 200)] for name, reason in [
-        *(card.get("broken") or []), *(card.get("skipped") or [])][:50]]
+    broken = [
+        [shortened(name, 90), shortened(reason, 200)]
+        for name, reason in [*(card.get("broken") or []), *(card.get("skipped") or [])][:50]
+    ]
     facts = [fact for fact in facts if fact[1] not in ("", "–")]
-    return join(tag("p", card.get("name", ""), class_="soft"), tiles(facts), notes, leak,
-                tag("div", pictures, class_="gallery samples") if pictures else None,
-                table(["class", *columns, "together"], rows) if rows else None,
-                [tag("h3", "Left out"), table(["file", "reason"], broken, words=1)] if broken else None)
+    return join(
+        tag("p", card.get("name", ""), class_="soft"),
+        tiles(facts),
+        notes,
+        leak,
+        tag("div", pictures, class_="gallery samples") if pictures else None,
+        table(["class", *columns, "together"], rows) if rows else None,
+        [tag("h3", "Left out"), table(["file", "reason"], broken, words=1)] if broken else None,
+    )
 
 
 def provenance(run: Run) -> Html | None:
-    parts = [join(tag("h3", name), _facts(run[key])) for key, name in (
-        ("licences", "Licences"), ("provenance", "Where data and weights come from")) if run.get(key)]
+    parts = [
+        join(tag("h3", name), _facts(run[key]))
+        for key, name in (("licences", "Licences"), ("provenance", "Where data and weights come from"))
+        if run.get(key)
+    ]
     return join(parts) if parts else None
 
 
