@@ -29,7 +29,7 @@ FASTER = 0.9
 """bf16 is taken where a step takes less than this share of a step in fp32."""
 
 LONG = 2.0
-"""Seconds of work that are measured once only."""
+"""Seconds of work that is not repeated to measure it well."""
 
 Step = Callable[[Tensor, Tensor, bool], None]
 
@@ -106,10 +106,9 @@ def precision(settings: TrainSettings, step: Step, x: Tensor, y: Tensor) -> tupl
 
 
 def steady(work: Callable[[], object]) -> float:
-    """Median seconds of a few calls after a first one; of that one alone where it takes so long that its extra cost
-    is small beside it."""
-    first = seconds(work)
-    return first if first > LONG else median(seconds(work) for _ in range(3))
+    """Median seconds of three calls after a first one, which is always slower; of one call where that took long."""
+    repeats = 1 if seconds(work) > LONG else 3
+    return median(seconds(work) for _ in range(repeats))
 
 
 def seconds(work: Callable[[], object]) -> float:
