@@ -51,7 +51,7 @@ def write(run: Any, done: Mapping[str, Any]) -> dict[str, Any]:
         },
         "reproduce": reproduce(settings, run.folder, done["machine"]),
         "notes": [
-            f"{name} changes labels here, so it is not used in training"
+            f"{name}: changes answers on these images, so training does without it"
             for name, flip in done["probe"]["flips"].items()
             if not flip["kept"]
         ],

@@ -89,7 +89,7 @@ class Run:
         first = transfer.fitted(plain, train.labels, classes, seed)
         flips = transfer.harmless(first, features, held, val.labels)
         most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
-        looks = transfer.views([name for name, told in flips.items() if told["kept"]], max(1, most))
+        looks = transfer.views([name for name in transfer.FLIPS if flips[name]["kept"]], max(1, most))
         seen = [plain, *(features(look(images), name) for name, look in list(looks.items())[1:])]
         found = transfer.refitted(first, seen, train.labels, classes, seed)
         net = self.network(row, found.as_linear())
@@ -108,13 +108,16 @@ class Run:
     def finetuned(self, row: dict[str, Any], flips: dict[str, Any], resume: bool) -> dict[str, Any]:
         from ..train import finetune, recipes
 
-        settings = recipes.named(self.settings.recipe)(
-            flips=[name for name, told in flips.items() if told["kept"]], **self.settings.train
+        kept = [name for name, told in flips.items() if told["kept"]]
+        crop = "crop" in kept or not row["pretrained"]  # features from random weights tell nothing
+        recipe = self.settings.recipe or ("finetune" if row["pretrained"] else "scratch")
+        settings = recipes.named(recipe)(
+            flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
         )
         net = load(self.work / "probe")
         parts = {
             part: (pixels.at(chosen, row["record"], self.work, larger), chosen.labels)
-            for part, larger in (("train", pixels.LARGER), ("val", 1.0))
+            for part, larger in (("train", pixels.LARGER if crop else 1.0), ("val", 1.0))
             for chosen in [self.images.part(part)]
         }
         spent = time.monotonic() - self.began

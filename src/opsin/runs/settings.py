@@ -42,8 +42,8 @@ class Settings:
     candidates: int = 4
     """At most so many networks are ranked by probes."""
     finetune: bool = True
-    recipe: str = "finetune"
-    """Settings of the training loop by name, see opsin.train.recipes."""
+    recipe: str | None = None
+    """Of opsin.train.recipes; none: finetune for published weights, scratch for drawn ones."""
     train: dict[str, Any] = field(default_factory=dict)
     """Changes to that recipe: `--set train.lr=0.001`."""
     size: int | None = None

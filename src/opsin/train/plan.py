@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -100,9 +101,17 @@ def fitted(settings: TrainSettings, steps: int, bf16: bool, measured: dict[str, 
 
 def precision(settings: TrainSettings, step: Step, x: Tensor, y: Tensor) -> tuple[bool, dict[str, float]]:
     """Whether to train in bf16, and the seconds of a step in what was measured; `step(x, y, bf16)` is one."""
-    tried = {"auto": (False, True), "fp32": (False,), "bf16": (True,)}[settings.precision]
+    tried = {"auto": (False, True) if quick_bf16() else (False,), "fp32": (False,), "bf16": (True,)}[settings.precision]
     found = {"bf16" if bf16 else "fp32": steady(lambda bf16=bf16: step(x, y, bf16)) for bf16 in tried}  # type: ignore[misc]
     return found.get("bf16", inf) < FASTER * found.get("fp32", inf), found
+
+
+def quick_bf16() -> bool:
+    """Whether bf16 is worth a trial: a processor without instructions for it takes many times as long."""
+    if torch.cuda.is_available():
+        return True
+    told = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # x86 alone is asked
+    return told is None or platform.machine() not in ("x86_64", "AMD64") or bool(told())
 
 
 def steady(work: Callable[[], object]) -> float:
