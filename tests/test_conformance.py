@@ -214,3 +214,13 @@ def test_finer_maps_with_the_same_weights(name, stride):
     with torch.no_grad():
         y = fine.eval().forward_intermediates(image(name))[-1]
     assert small_size(name) // y.shape[-1] == stride == fine.feature_info.reduction()[-1]
+
+
+@pytest.mark.parametrize("name", [n for n in representatives() if "levels" in facts(n)["pool"]])
+def test_a_head_on_all_levels(name):
+    net = opsin.create_model(name, num_classes=4, pool="levels").eval()
+    thin = narrow(net, kept(net, 2))
+    with torch.no_grad():
+        assert net(image(name)).shape == thin(image(name)).shape == (2, 4)
+        net.reset_classifier(0)
+        assert net(image(name)).shape == (2, facts(name)["features"] + 2 * sum(facts(name)["widths"]))

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
 import opsin
 from opsin import verbs
+from opsin.data import Preprocess
+from opsin.deploy.runtimes import Runtime
 
 # A small network from random weights: what is learned in two epochs does not matter here, that all steps join up does.
 SMALL = ["--model", "mobilenetv2_035", "--set", "size=64", "--set", "train.epochs=2", "--set", "train.batch_size=16"]
@@ -79,10 +82,6 @@ def test_the_test_images_were_never_trained_on(done):
 
 
 def test_saved_network_and_exported_file_answer_alike(done):
-    import torch
-
-    from opsin.data import Preprocess
-    from opsin.deploy.runtimes import Runtime
 
     folder = done[0]
     net, runtime = opsin.load(folder / "model"), Runtime(folder)

@@ -37,7 +37,7 @@ class Run:
         self.channels = pixels.channels(self.images)
         self.began = time.monotonic()
 
-    # ------------------------------------------ 1 to 3: data, shortlist, ranking ------------------------------------------
+    # ---------------------------------- 1 to 3: data, shortlist, ranking ----------------------------------
 
     def card(self) -> dict[str, Any]:
         """What the data is, and which image is in which part."""
@@ -74,7 +74,7 @@ class Run:
     def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
         return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
 
-    # ------------------------------------------ 4: the probe, then fine-tuning ------------------------------------------
+    # ---------------------------------- 4: the probe, then fine-tuning ----------------------------------
 
     def probed(self, row: dict[str, Any]) -> dict[str, Any]:
         """The winner's probe on all training images, as a whole network, with which flips are harmless."""
@@ -135,7 +135,7 @@ class Run:
         save(net, self.work / "finetuned")
         return {"history": history, "val": self.scored(net, row, "val")}
 
-    # ------------------------------------------ 5 to 7: test, export, report ------------------------------------------
+    # ---------------------------------- 5 to 7: test, export, report ----------------------------------
 
     def chosen(self, probe: dict[str, Any], tuned: dict[str, Any] | None) -> str:
         """Whichever does better on the validation part: by accuracy, then by log loss."""
