@@ -105,7 +105,7 @@ class Run:
         net.config.update(labels=list(self.images.classes), preprocessing=row["record"])
         return net
 
-    def finetuned(self, row: dict[str, Any], flips: dict[str, Any], resume: bool) -> dict[str, Any]:
+    def finetuned(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
         from ..train import finetune, recipes
 
         kept = [name for name, told in flips.items() if told["kept"]]
@@ -114,7 +114,7 @@ class Run:
         settings = recipes.named(recipe)(
             flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
         )
-        net = load(self.work / "probe")
+        net = load(self.work / "probe") if row["pretrained"] else self.network(row)
         parts = {
             part: (pixels.at(chosen, row["record"], self.work, larger), chosen.labels)
             for part, larger in (("train", pixels.LARGER if crop else 1.0), ("val", 1.0))
@@ -128,7 +128,7 @@ class Run:
             parts["val"],
             settings,
             run_folder=self.work / "finetune",
-            resume=resume,
+            resume=True,
             seed=self.settings.seed,
             deadline=seconds,
         )
