@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..deploy.export import converted
-from ..evaluate.latency import measure, session, summary
+from ..evaluate.latency import quietest, session
 from ..progress import track
 
 
@@ -41,10 +41,7 @@ class Frozen:
     def latency(self, size: int, channels: int, threads: Sequence[int], seconds: float) -> dict[int, float]:
         """Median milliseconds of one picture for each number of threads."""
         pixels = np.zeros((1, size, size, channels), np.uint8)
-        return {
-            n: summary(measure({"": lambda n=n: self.run(pixels, n)}, seconds)[""])["latency_ms"]  # type: ignore[misc]
-            for n in threads
-        }
+        return {n: quietest(lambda n=n: self.run(pixels, n), seconds)["latency_ms"] for n in threads}  # type: ignore[misc]
 
     def features(self, images: NDArray[Any], threads: int, label: str) -> NDArray[np.float32]:
         """Features (N, D) of images (N, H, W, C)."""

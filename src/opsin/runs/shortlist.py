@@ -103,7 +103,7 @@ def measured(
     frozen = Frozen(model, record, fits[0], work / f"{name}-{fits[0]}.onnx")
     threads = sorted({1, os.cpu_count() or 1})
     for size in fits:
-        timed = frozen.latency(size, channels, threads, 0.4)
+        timed = frozen.latency(size, channels, threads, 0.8)
         best = min(timed, key=lambda n: timed[n])
         result = {
             **result,
