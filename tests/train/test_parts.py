@@ -98,7 +98,10 @@ def test_bf16_only_where_it_is_faster(monkeypatch, ratio, expected):
     def step(x, y, bf16):
         clock[0] += ratio if bf16 else 1.0
 
+    monkeypatch.setattr(plan, "quick_bf16", lambda: True)
     assert plan.precision(TrainSettings(), step, None, None)[0] == expected
+    monkeypatch.setattr(plan, "quick_bf16", lambda: False)
+    assert plan.precision(TrainSettings(), step, None, None) == (False, {"fp32": 1.0})
     assert plan.precision(TrainSettings(precision="fp32"), step, None, None) == (False, {"fp32": 1.0})
     assert plan.precision(TrainSettings(precision="bf16"), step, None, None)[0]
 
