@@ -75,7 +75,9 @@ def test_the_report_stands_alone(done):
 def test_the_test_images_were_never_trained_on(done):
     parts = json.loads((done[0] / "steps" / "data.json").read_text())["parts"]
     train, val, test = (set(parts[name]) for name in ("train", "val", "test"))
-    assert not (train & test or val & test or train & val)
+    assert not train & test
+    assert not val & test
+    assert not train & val
 
 
 def test_saved_network_and_exported_file_answer_alike(done):
