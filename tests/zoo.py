@@ -1,4 +1,4 @@
-"""Which networks stand for all: the smallest variant of each code path, small inputs for it, weights worth comparing."""
+"""Which networks stand for all: the smallest variant of each code path, small inputs for it, weights to compare."""
 
 from __future__ import annotations
 

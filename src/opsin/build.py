@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from torch import nn
-
 from .blocks.classify import Classifier, LevelClassifier
 from .blocks.dilate import dilate
+from .blocks.network import Network
 from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides
 
 FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
 
 
-def build(name: str, **given: Any) -> nn.Module:
+def build(name: str, **given: Any) -> Network:
     """A new network with random weights; `given` are its builder's keywords, `output_stride` and `pool`.
 
     Raises:
@@ -24,7 +23,7 @@ def build(name: str, **given: Any) -> nn.Module:
     """
     make, variant = builder(name)
     check_arguments(name, make, given)
-    net = make(**{**variant, **{k: v for k, v in given.items() if k not in FINISHED}})
+    net: Network = make(**{**variant, **{k: v for k, v in given.items() if k not in FINISHED}})
     if given.get("pool", "avg") != "avg":
         pool(net, name, given["pool"])
     if "output_stride" in given:
@@ -36,7 +35,7 @@ def build(name: str, **given: Any) -> nn.Module:
     return net
 
 
-def pool(net: Any, name: str, kind: str) -> None:
+def pool(net: Network, name: str, kind: str) -> None:
     """Give a finished network another pooling: "levels" reads the maps of every stage, not the last one alone."""
     plain = type(net.head) is Classifier
     if kind != "levels" or not plain:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
-from torch import nn
-
-from .blocks.network import FeatureMaps
+from .blocks.network import FeatureMaps, Network
 from .build import build
+
+
+@overload
+def create_model(
+    name: str,
+    pretrained: bool | str = False,
+    *,
+    features_only: Literal[False] = False,
+    licence: str | None = None,
+    **arguments: Any,
+) -> Network: ...
+
+
+@overload
+def create_model(
+    name: str,
+    pretrained: bool | str = False,
+    *,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | int | None = None,
+    licence: str | None = None,
+    **arguments: Any,
+) -> FeatureMaps: ...
 
 
 def create_model(
@@ -19,7 +40,7 @@ def create_model(
     out_indices: Sequence[int] | int | None = None,
     licence: str | None = None,
     **arguments: Any,
-) -> nn.Module:
+) -> Network | FeatureMaps:
     """A network by name: `create_model("convnext_tiny", num_classes=10)`.
 
     Args:
@@ -33,7 +54,7 @@ def create_model(
             where the network can mean them img_size, output_stride and pool="levels" (`capabilities(name)` tells).
 
     Returns:
-        A Network: (B, in_chans, H, W) -> (B, num_classes).
+        A Network: (B, in_chans, H, W) -> (B, num_classes); FeatureMaps with `features_only`.
 
     Raises:
         UnknownName: no such network or weight.

@@ -33,7 +33,7 @@ class UnsupportedArgument(OpsinError, TypeError):
     """An argument that this network cannot mean."""
 
 
-Builder = Callable[..., nn.Module]
+Builder = Callable[..., Any]  # makes a blocks.Network, which stands behind this module
 BUILDERS: dict[str, tuple[Builder, dict[str, Any]]] = {}
 ABOUT: dict[str, dict[str, Any]] = {}
 OPERATORS: dict[str, Callable[..., nn.Module]] = {}
@@ -104,8 +104,8 @@ def facts(name: str) -> dict[str, Any]:
 def capabilities(name: str) -> dict[str, Any]:
     """What a network can be asked for, known before building.
 
-    `arguments`: the keywords its builder takes; `output_stride`, `pool`: the values it accepts; `multiple`: what input sides
-    must be divisible by; `native`: the side in pixels its published weights use; `strides`: of its stages.
+    `arguments`: the keywords its builder takes; `output_stride`, `pool`: the values it accepts; `multiple`: what input
+    sides must be divisible by; `native`: the side in pixels its published weights use; `strides`: of its stages.
 
     Raises:
         UnknownName: no such network; near names are suggested.

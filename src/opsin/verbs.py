@@ -14,10 +14,13 @@ import shutil
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OpsinError
 from .runs import fit
+
+if TYPE_CHECKING:
+    from .blocks import Network
 
 PictureSource = str | os.PathLike[str]
 
@@ -85,7 +88,7 @@ def predict(run: str | Path, images: Iterable[PictureSource], *, top: int = 1) -
     from .deploy.runtimes import Runtime
 
     runtime = Runtime(run)
-    rows = []
+    rows: builtins.list[dict[str, Any]] = []
     for path in pictures(images):
         try:
             p = runtime.predict([path])[0]
@@ -158,6 +161,7 @@ def benchmark(
 
     path = Path(model)
     onnx = path if path.suffix == ".onnx" else path / "model.onnx"
+    target: Network | Path
     folder = model_folder(model)
     if onnx.is_file():
         target, side = onnx, size
@@ -210,7 +214,7 @@ def doctor() -> dict[str, Any]:
     from .evaluate.latency import machine
     from .weights import cache
 
-    found = {}
+    found: dict[str, str | None] = {}
     for package in EXTRAS:
         try:
             found[package] = metadata.version(package)

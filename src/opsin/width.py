@@ -15,7 +15,7 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import accumulate, chain, count, takewhile
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .errors import OpsinError
 
 Keep = Mapping[str, "int | Sequence[int] | Tensor"]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class WidthError(OpsinError, ValueError):
@@ -108,8 +109,9 @@ def axes(m: nn.Module) -> dict[str, tuple[Any, ...]]:
 
     Modules with raw parameters say it themselves: `axes = {"table": (None, "heads")}` names the attributes.
     """
-    if hasattr(m, "axes"):
-        return {name: tuple(getattr(m, a) if a else None for a in dims) for name, dims in m.axes.items()}
+    told = getattr(m, "axes", None)
+    if told is not None:
+        return {name: tuple(getattr(m, a) if a else None for a in dims) for name, dims in told.items()}
     if isinstance(m, nn.Linear):
         return {"weight": (m.out_features, m.in_features), "bias": (m.out_features,)}
     if isinstance(m, nn.modules.conv._ConvTransposeNd):
@@ -197,14 +199,15 @@ def slices(model: nn.Module, keep: Keep) -> dict[str, Tensor]:
     return {path: select(t, touched, chosen) for path, _, _, t, touched in tensors(model, chosen)}
 
 
-def narrow(model: nn.Module, keep: Keep) -> nn.Module:
+def narrow(model: Model, keep: Keep) -> Model:
     """A copy of the model that has only those channels (`keep` as in `slices`).
 
     Raises:
         WidthError: a name the model does not have, or indices outside the width.
     """
     model = copy.deepcopy(model)
-    chosen, memo = resolve(model, keep), {}
+    chosen = resolve(model, keep)
+    memo: dict[int, Any] = {}
     for _, m, name, t, touched in list(tensors(model, chosen)):
         if touched:
             new = select(t.detach(), touched, chosen).clone()

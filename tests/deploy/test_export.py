@@ -76,6 +76,7 @@ def test_the_file_can_resize_by_itself(free):
     wanted = by_hand([Preprocess.from_dict(RECORD).pixels(p) for p in PICTURES], 1)
     assert np.abs(runtime.predict(PICTURES) - wanted).max() < 5e-3
     assert runtime.run(np.stack([PICTURES[2], PICTURES[7]])).shape == (2, 3)
+    assert (runtime.predict([Image.fromarray(p) for p in PICTURES]) == runtime.predict(PICTURES)).all()
 
 
 def test_the_file_names_nothing_of_the_machine_and_folds_the_norm(fixed):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..layers.pool import GlobalAverage
 from ..width import Concat
 from .stage import Features
+
+Unpooled = Any  # what a head's `unpooled` hands to its `pooled`: a map, tokens, or the maps of several taps
 
 
 def linear(width: int, num_classes: int) -> nn.Module:
@@ -21,7 +25,7 @@ class Classifier(nn.Module):
     `unpooled` and `pooled` are its first two steps, for whoever wants features; `width` is what `fc` reads.
     """
 
-    taps = (-1,)
+    taps: tuple[int, ...] = (-1,)
 
     def __init__(
         self,
@@ -38,13 +42,13 @@ class Classifier(nn.Module):
         self.drop = nn.Dropout(drop)
         self.fc = linear(width, num_classes)
 
-    def unpooled(self, features: Features) -> Tensor:
+    def unpooled(self, features: Features) -> Unpooled:
         return self.before(features.maps[-1])
 
-    def pooled(self, x: Tensor) -> Tensor:
+    def pooled(self, x: Unpooled) -> Tensor:
         return self.after(self.pool(x))
 
-    def vector(self, x: Tensor) -> Tensor:
+    def vector(self, x: Unpooled) -> Tensor:
         """One vector (B, width) an image, from `unpooled` features."""
         return self.drop(self.pooled(x))
 

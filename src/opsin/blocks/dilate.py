@@ -8,15 +8,18 @@ from itertools import pairwise
 from torch import nn
 
 from ..layers.conv import SameConv2d
+from .network import Network
+from .stage import Pyramid
 
 
-def dilate(net: nn.Module, output_stride: int) -> None:
+def dilate(net: Network, output_stride: int) -> None:
     """Keep every map at `output_stride` pixels a step or finer, with the same weights.
 
     A convolution that lost its stride keeps the dilation before it, those behind it see the pixels as far apart as
     they were trained to.
     """
-    pyramid, rate = net.backbone, 1
+    pyramid: Pyramid = net.backbone
+    rate = 1
     for stage, before, after in strided(pyramid):
         if after <= output_stride:
             continue
@@ -24,7 +27,7 @@ def dilate(net: nn.Module, output_stride: int) -> None:
     pyramid.strides = [min(s, output_stride) for s in pyramid.strides]
 
 
-def strided(pyramid: nn.Module) -> Iterator[tuple[nn.Module, int, int]]:
+def strided(pyramid: Pyramid) -> Iterator[tuple[nn.Module, int, int]]:
     """Each stage with the stride before it and behind it."""
     parts = [pyramid.stem, *pyramid.stages]
     ends = dict(zip(pyramid.ends, pyramid.strides))

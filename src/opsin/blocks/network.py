@@ -24,22 +24,27 @@ class FeatureInfo(list[dict[str, Any]]):
         return [entry["reduction"] for entry in self]
 
 
-def feature_info(backbone: nn.Module, taps: Sequence[int]) -> FeatureInfo:
+def feature_info(backbone: Any, taps: Sequence[int]) -> FeatureInfo:
     return FeatureInfo({"num_chs": int(backbone.widths[i]), "reduction": backbone.strides[i], "index": i} for i in taps)
 
 
 class Network(nn.Module):
     """head(backbone(x)): (B, C, H, W) images to whatever the head makes, class logits (B, num_classes) as a rule
 
+    A backbone turns images and taps into `Features`, and has the `widths` and `strides` of all its taps. A head reads
+    those of its `taps`, and has the parts of a `Classifier`: unpooled, pooled, vector, drop, fc, width and reset.
     `config` holds what rebuilds it: architecture, arguments, widths, and what came with its weights.
     """
 
+    backbone: Any
+    head: Any
     config: dict[str, Any]
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head, self.config = backbone, head, {}
-        self.to(memory_format=torch.channels_last)  # convolutions are faster so, and transposed maps cost nothing
+        # Convolutions are faster so, and transposed maps cost nothing.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's signatures
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x, self.head.taps))
@@ -123,7 +128,10 @@ class Network(nn.Module):
 class FeatureMaps(nn.Module):
     """A backbone alone: images (B, C, H, W) to the list of maps of the chosen taps."""
 
-    def __init__(self, network: nn.Module, out_indices: Sequence[int] | int | None = None):
+    backbone: Any
+    config: dict[str, Any]
+
+    def __init__(self, network: Network, out_indices: Sequence[int] | int | None = None):
         super().__init__()
         self.backbone, self.config = network.backbone, network.config
         self.taps = tap_indices(self.backbone, out_indices)
@@ -136,7 +144,7 @@ class FeatureMaps(nn.Module):
         return self.backbone(x, self.taps).maps
 
 
-def tap_indices(backbone: nn.Module, wanted: Sequence[int] | int | None) -> list[int]:
+def tap_indices(backbone: Any, wanted: Sequence[int] | int | None) -> list[int]:
     """Taps as indices from 0: all of them for None, the last n for an int.
 
     Raises:

@@ -21,4 +21,8 @@ def command(
     from ..verbs import explain
 
     made = explain(run, images, out=out, method=method)
-    as_json([str(path) for path in made]) if json else [typer.echo(path) for path in made]
+    if json:
+        as_json([str(path) for path in made])
+    else:
+        for path in made:
+            typer.echo(path)

@@ -61,7 +61,7 @@ def _free(op: Any) -> bool:
     return op.namespace in ("aten", "prims") and (op.is_view or bool(tags & {"pointwise", "reduction"}) or name in FREE)
 
 
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Operators(TorchDispatchMode):
     """Remembers every operator that reaches the kernels."""
 
     def __init__(self) -> None:

@@ -192,8 +192,8 @@ def _minimise(w: Tensor, z: Tensor, truth: Tensor, emphasis: Tensor, penalty: fl
         logits = torch.addmm(w[:, -1], z, w[:, :-1].T)
         value = (emphasis * F.cross_entropy(logits, truth, reduction="none")).mean()
         value = value + 0.5 * penalty * w[:, :-1].square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[no-untyped-call]
+        optimiser.step(loss)

@@ -7,6 +7,7 @@ the finer one. Logits come at 1/8 of the image; sides must be multiples of 8.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,7 @@ class DAPPM(nn.Module):
         made = each(*[context] * 5, name="context")
         self.pools = nn.ModuleList(pools)
         self.scales = nn.ModuleList(norm_conv(cin, c) for c in [made[0], *made[:-1]])  # added to the context before
-        self.refine = nn.ModuleList(norm_conv(a, b, 3) for a, b in zip(made, made[1:]))
+        self.refine = nn.ModuleList(norm_conv(a, b, 3) for a, b in pairwise(made))
         self.fuse, self.shortcut = norm_conv(Concat(*made), cout), norm_conv(cin, cout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,7 +183,7 @@ class Supervised(Segmenter):
         super().__init__(cin, hidden, num_classes, drop)
         self.auxiliary = Segmenter(middle, hidden, num_classes, drop)
 
-    def forward(self, features: Features) -> list[Tensor]:
+    def forward(self, features: Features) -> list[Tensor]:  # type: ignore[override]  # as training wants it
         middle, last = (Features([m], [s]) for m, s in zip(features.maps, features.strides))
         return [super().forward(last), self.auxiliary(middle)]
 
@@ -220,7 +221,7 @@ def ddrnet(
     backbone = DualResolution(depths, dim, context, in_chans, halves)
     middle, out = backbone.widths[-2:]
     if auxiliary:
-        head = Supervised(out, middle, hidden, num_classes, drop_rate)
+        head: Segmenter = Supervised(out, middle, hidden, num_classes, drop_rate)
     else:
         head = Segmenter(out, hidden, num_classes, drop_rate)
     net = Network(backbone, head)

@@ -84,7 +84,9 @@ def efficientnet(
     drop_path_rate: float = 0.0,
 ) -> Network:
     rows = [row.deeper(deep) for row in ROWS]
-    more = dict(num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate)
+    more: dict[str, Any] = dict(
+        num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate
+    )
     net = assemble(rows, wide, rounded(32 * wide), rounded(1280 * wide), part, squeeze, **more)
     initialise_by_groups(net)
     return net
@@ -106,7 +108,9 @@ def efficientnet_lite(
 ) -> Network:
     """The stem, the last 1x1 and the depths of the first and last stage are not scaled."""
     rows = [ROWS[0], *[row.deeper(deep) for row in ROWS[1:-1]], ROWS[-1]]
-    more = dict(num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate)
+    more: dict[str, Any] = dict(
+        num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate
+    )
     net = assemble(rows, wide, 32, 1280, part, **more)
     initialise_by_groups(net)
     return net

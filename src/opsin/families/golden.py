@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import families
-from ..blocks import Classifier
+from ..blocks import Classifier, Network
 from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
 
 TABLE = Path(__file__).with_name("facts.json")
@@ -36,7 +36,7 @@ def measured(name: str) -> dict[str, Any]:
     told = ABOUT[name]
     size = variant.get("img_size", told["native"])
     with torch.device("meta"):
-        net = build(**variant).eval()
+        net: Network = build(**variant).eval()
         x = torch.empty(1, 3, size, size)
     return {
         "family": told["family"],

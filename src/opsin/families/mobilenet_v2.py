@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -53,10 +54,12 @@ def mobilenet_v2(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
-    """`wide` and `deep` scale channels and depths; a given `stem` stays so wide, and then the ends as deep as they are."""
+    """`wide` and `deep` scale channels and depths; a given `stem` stays so wide, and the ends as deep as they are."""
     ends = (0, len(ROWS) - 1) if stem else ()
     rows = [row if i in ends else row.deeper(deep) for i, row in enumerate(ROWS)]
-    more = dict(num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate)
+    more: dict[str, Any] = dict(
+        num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate
+    )
     net = assemble(rows, wide, stem or rounded(32 * wide), last, part=partial(Conv, act=relu6), **more)
     initialise(net, conv=kaiming_out, linear=partial(nn.init.normal_, std=0.01))
     return net

@@ -31,7 +31,7 @@ class PatchMerging(nn.Module):
         self.norm, self.proj = LayerNorm(four, eps=1e-5), nn.Linear(four, cout, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, h, w, c = x.shape
+        _, h, w, _ = x.shape
         x = nn.functional.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
         x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
         return self.proj(self.norm(x))

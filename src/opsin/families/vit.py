@@ -32,7 +32,7 @@ VIT = about(
 )
 DEIT = dict(title="Training data-efficient image transformers & distillation through attention", arxiv="2012.12877")
 DEIT3 = dict(title="DeiT III: Revenge of the ViT", arxiv="2204.07118", scale=1e-6, placed=False)
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(dim=192, depth=12, heads=3),
     "small": dict(dim=384, depth=12, heads=6),
     "medium": dict(dim=512, depth=12, heads=8),
@@ -49,7 +49,7 @@ def at(size: str, patch: int, pixels: int, **more: Any) -> dict[str, Any]:
 
 
 class Both(nn.Module):
-    """(fc(class token) + distilled(distillation token)) / 2, from (B, 2, C); while training a pair of logits"""
+    """(fc(class token) + distilled(distillation token)) / 2, from (B, 2, C) to (B, num_classes)"""
 
     def __init__(self, width: int, num_classes: int):
         super().__init__()

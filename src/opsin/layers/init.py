@@ -14,7 +14,7 @@ def initialise(net: nn.Module, conv: Init | None = None, linear: Init | None = N
         if draw is None:
             continue
         draw(m.weight)
-        if m.bias is not None:
+        if isinstance(m.bias, nn.Parameter):
             nn.init.zeros_(m.bias)
 
 

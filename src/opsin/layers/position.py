@@ -54,6 +54,7 @@ class RelativeBias(nn.Module):
 
     axes = {"table": (None, "heads")}
     no_decay = ("table",)
+    index: Tensor
 
     def __init__(self, heads: int, window: int):
         super().__init__()

@@ -37,7 +37,7 @@ class World:
             return value
         box: list[Any] = [value]
         distributed.broadcast_object_list(box)
-        return box[0]  # type: ignore[no-any-return]
+        return box[0]
 
     def close(self) -> None:
         """Ends the group if this object began it."""

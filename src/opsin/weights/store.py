@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from opsin.blocks import Network
 from opsin.build import build
 from opsin.convert import few
 from opsin.registry import table
@@ -70,7 +71,7 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     return folder
 
 
-def load(source: str | Path, licence: str | None = None) -> nn.Module:
+def load(source: str | Path, licence: str | None = None) -> Network:
     """A network with its weights, in eval mode, from a folder that `save` wrote.
 
     A folder in timm's layout is read too, and so is `hf-hub:organisation/name@revision`.
@@ -109,7 +110,7 @@ def _pour(model: nn.Module, fetched: Fetched, exact: bool = False) -> None:
             config[key] = copy.deepcopy(seen[key])
 
 
-def _restore(config: dict[str, Any], fetched: Fetched) -> nn.Module:
+def _restore(config: dict[str, Any], fetched: Fetched) -> Network:
     """The network of one of our own folders; its config's sizes are compared with the file before memory is taken."""
     state = fetched.tensors()
     _check(config, state, fetched.name)
@@ -118,7 +119,7 @@ def _restore(config: dict[str, Any], fetched: Fetched) -> nn.Module:
     model = narrow(model, config["widths"]) if config["widths"] else model
     model.to(memory_format=torch.channels_last).load_state_dict(state)
     model.config = {key: value for key, value in config.items() if key != "opsin"}
-    whole: nn.Module = model.eval()
+    whole: Network = model.eval()
     return whole
 
 
