@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
+from ..blocks import Network
 from ..deploy.export import converted
 from ..evaluate.latency import quietest, session
 from ..progress import track
@@ -22,7 +22,7 @@ class Frozen:
     alike: multiples of the network's last stride, as `base` must be one.
     """
 
-    def __init__(self, model: nn.Module, record: dict[str, Any], base: int, path: Path):
+    def __init__(self, model: Network, record: dict[str, Any], base: int, path: Path):
         self.path = path
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)

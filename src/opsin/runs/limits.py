@@ -52,9 +52,10 @@ def parse(texts: Iterable[str]) -> list[Limit]:
 def one(text: str) -> Limit:
     hit = re.fullmatch(r"\s*([\d.]+(?:e[+-]?\d+)?)\s*([a-z]+)\s*", text.lower())
     try:
-        what, scale = UNITS[hit[2]]
-        most = float(hit[1]) * scale
-    except (TypeError, KeyError, ValueError):
+        number, unit = hit.groups() if hit else ("", "")
+        what, scale = UNITS[unit]
+        most = float(number) * scale
+    except (KeyError, ValueError):
         units = "ms, s, MB, GB, MMACs, GMACs, Mparams"
         raise LimitError(f"{text!r} is no limit: write a number and a unit, such as 5ms ({units})") from None
     if most <= 0:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import data
+from ..blocks import Network
 from ..deploy.export import export
 from ..evaluate import calibrate, metrics
 from ..evaluate.latency import machine
@@ -67,7 +68,7 @@ class Run:
         base = row["base"]
         return Frozen(self.filled(row, base), row["record"], base, self.work / f"{row['name']}-{base}.onnx")
 
-    def filled(self, row: dict[str, Any], size: int) -> nn.Module:
+    def filled(self, row: dict[str, Any], size: int) -> Network:
         given, classes = self.settings, len(self.images.classes)
         return shortlist.filled(row["name"], classes, self.channels, size, given.seed, given.licence)
 
@@ -96,7 +97,7 @@ class Run:
         save(net, self.work / "probe")
         return {"probe": found.as_dict(), "flips": flips, "looks": [*looks], "val": self.scored(net, row, "val")}
 
-    def network(self, row: dict[str, Any], classifier: nn.Linear | None = None) -> nn.Module:
+    def network(self, row: dict[str, Any], classifier: nn.Linear | None = None) -> Network:
         """The chosen network for the run's classes; its classifier is the probe's when given."""
         net = self.filled(row, row["size"])
         if classifier is not None:

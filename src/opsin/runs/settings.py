@@ -67,8 +67,8 @@ def merge(settings: Settings, changes: Iterable[str]) -> Settings:
         if not equals or head not in known or (tail and head != "train"):
             near = get_close_matches(head, known, 3, 0.5) or known
             raise RunError(f"--set {text}: write key=value with a key such as {', '.join(near)}")
-        new = {**settings.train, tail: literal(value)} if tail else literal(value)
-        settings = replace(settings, **{head: new})
+        changed: dict[str, Any] = {head: {**settings.train, tail: literal(value)} if tail else literal(value)}
+        settings = replace(settings, **changed)
     return settings
 
 

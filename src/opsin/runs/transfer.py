@@ -63,7 +63,7 @@ def views(flips: Sequence[str], most: int) -> dict[str, Callable[[Images], Image
     made: dict[str, Callable[[Images], Images]] = {"plain": lambda x: x}
     for name in flips:
         more = {f"{seen}+{name}": lambda x, f=look, g=FLIPS[name]: g(f(x)) for seen, look in made.items()}
-        made |= more  # type: ignore[assignment]
+        made |= more
     return dict(list(made.items())[:most])
 
 
