@@ -176,7 +176,8 @@ def fixed(model: nn.Module) -> dict[str, tuple[int, ...]]:
         known = axes(m)
         for name, t in m.named_parameters(recurse=False):
             dims = known.get(name, (None,) * min(t.ndim, 2))
-            free = tuple(d for d, w in enumerate(dims) if not atoms(w) and t.shape[d] > 1)
+            whole = (1,) if getattr(m, "groups", 1) > 1 else ()  # a convolution's groups stay as wide as they are
+            free = tuple(d for d, w in enumerate(dims) if not atoms(w) and t.shape[d] > 1 and d not in whole)
             if free:
                 out[f"{path}.{name}".lstrip(".")] = free
     return out
