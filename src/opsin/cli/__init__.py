@@ -11,7 +11,9 @@ def main() -> None:
     from .app import app
 
     try:
-        app(prog_name="opsin", standalone_mode=False)
+        status = app(prog_name="opsin", standalone_mode=False)
+        if isinstance(status, int):  # what typer.Exit asked for
+            sys.exit(status)
     except OpsinError as error:
         stop(str(error), 1)
     except KeyboardInterrupt:
