@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from torch.func import functional_call
-from zoo import apart, image, representatives, small, small_size
+from zoo import apart, image, representatives, small, small_size, whole
 
 import opsin
 from opsin.blocks import FeatureMaps
@@ -71,7 +71,7 @@ def test_trains_a_step(name):
 
 @each_path
 def test_features_have_the_promised_widths_and_strides(name):
-    net, size = small(name).eval(), small_size(name)
+    net, size = whole(name).eval(), small_size(name)
     with torch.no_grad():
         maps = net.forward_intermediates(image(name))
         only = FeatureMaps(net, [0, -1])
@@ -144,14 +144,18 @@ def test_dropped_channels_are_the_ones_that_were_silent(name):
     across = {
         id(a) for m in net.modules() if isinstance(m, torch.nn.LayerNorm) for w in m.normalized_shape for a in atoms(w)
     }
-    named = {n: w for n, w in widths(net).items() if id(w) not in across}
-    names = random.Random(0).sample(sorted(named), min(12, len(named)))
+    keep = {n: idx for n, idx in kept(net, 1).items() if id(widths(net)[n]) not in across}
     with torch.no_grad():
-        for one in names:
-            keep = {one: kept(net, 1)[one]}
-            silenced = small(name).double().eval()
-            silence(silenced, widths(silenced)[one], keep[one])
-            assert apart(narrow(net, keep)(x), silenced(x)) < 1e-9, one
+        if apart(narrow(net, keep)(x), silenced(name, keep)(x)) > 1e-9:  # then which of them is it?
+            apart_alone = {n: apart(narrow(net, {n: k})(x), silenced(name, {n: k})(x)) for n, k in keep.items()}
+            raise AssertionError(f"{name}: {[n for n, a in apart_alone.items() if a > 1e-9] or 'only together'}")
+
+
+def silenced(name: str, keep):
+    net = small(name).double().eval()
+    for one, idx in keep.items():
+        silence(net, widths(net)[one], idx)
+    return net
 
 
 def silence(net, width, keep) -> None:
@@ -193,7 +197,7 @@ def test_layer_groups_cover_every_parameter_once(name):
     net = small(name)
     grouped = [k for group in net.layer_groups() for k in group]
     assert sorted(grouped) == sorted(k for k, _ in net.named_parameters())
-    assert len(net.layer_groups()) >= 6
+    assert len(net.layer_groups()) >= 5
     assert net.no_weight_decay() <= set(grouped)
 
 

@@ -44,7 +44,14 @@ def small_size(name: str) -> int:
 
 
 def small(name: str, seed: int = 0, **given: Any) -> nn.Module:
-    """A network with drawn weights, on a small grid if it has one."""
+    """A network with drawn weights: at most two blocks a stage, on a small grid if it has one."""
+    variant = builder(name)[1]
+    depths = {key: shallow(variant[key]) for key in ("depth", "depths") if key in variant}
+    return whole(name, seed, **{**depths, **given})
+
+
+def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
+    """A network with drawn weights and all its blocks, on a small grid if it has one."""
     build, variant = builder(name)
     if "img_size" in variant:
         given.setdefault("img_size", small_size(name))
@@ -52,6 +59,11 @@ def small(name: str, seed: int = 0, **given: Any) -> nn.Module:
     net = build(**{**variant, **given})
     randomise(net, seed)
     return net
+
+
+def shallow(depth: Any) -> Any:
+    """Numbers of blocks, in tuples or alone, cut to two; a multiplier of depths stays."""
+    return tuple(map(shallow, depth)) if isinstance(depth, tuple) else min(depth, 2) if isinstance(depth, int) else depth
 
 
 def image(name: str, batch: int = 2, chans: int = 3, size: int | None = None, seed: int = 1) -> Tensor:
@@ -78,4 +90,4 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.std())
 
 
-__all__ = ["BUILDERS", "apart", "image", "randomise", "representatives", "small", "small_size"]
+__all__ = ["BUILDERS", "apart", "image", "randomise", "representatives", "small", "small_size", "whole"]

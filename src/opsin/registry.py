@@ -73,9 +73,10 @@ def family(told: Mapping[str, Any], /, **variants: Mapping[str, Any]) -> Callabl
 
 @functools.cache
 def table() -> dict[str, dict[str, Any]]:
-    """The shipped facts of every network, by name."""
-    text = files("opsin.families").joinpath("facts.json").read_text()
-    return {name: {"name": name, **entry} for name, entry in json.loads(text).items()}
+    """The shipped facts of every network, by name: one file a family."""
+    told = sorted(files("opsin.families").joinpath("facts").iterdir(), key=lambda file: file.name)
+    entries = {name: entry for file in told for name, entry in json.loads(file.read_text()).items()}
+    return {name: {"name": name, **entry} for name, entry in entries.items()}
 
 
 def natural(name: str) -> list[Any]:

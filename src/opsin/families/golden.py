@@ -1,6 +1,6 @@
-"""The table of facts: measured by building every network, shipped, and held by the tests.
+"""The facts of every network: measured by building it, shipped, and held by the tests.
 
-`python -m opsin.families.golden` writes it anew after a family changed.
+`python -m opsin.families.golden [FAMILY ...]` writes them anew after a family changed.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pkgutil
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .. import families
 from ..blocks import Classifier, Network
 from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
 
-TABLE = Path(__file__).with_name("facts.json")
+FACTS = Path(__file__).with_name("facts")
 
 
 def load_families() -> None:
@@ -71,12 +72,14 @@ def digest(net: nn.Module) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def main() -> None:
+def main(chosen: list[str]) -> None:
     load_families()
-    rows = [f"{json.dumps(name)}: {json.dumps(measured(name))}" for name in sorted(BUILDERS, key=natural)]
-    TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
-    print(f"{len(rows)} networks in {TABLE}")
+    for family in chosen or sorted({told["family"] for told in ABOUT.values()}):
+        names = sorted((name for name, told in ABOUT.items() if told["family"] == family), key=natural)
+        rows = [f"{json.dumps(name)}: {json.dumps(measured(name))}" for name in names]
+        (FACTS / f"{family}.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
+        print(f"{family}: {len(rows)} networks")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
