@@ -63,7 +63,9 @@ def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
 
 def shallow(depth: Any) -> Any:
     """Numbers of blocks, in tuples or alone, cut to two; a multiplier of depths stays."""
-    return tuple(map(shallow, depth)) if isinstance(depth, tuple) else min(depth, 2) if isinstance(depth, int) else depth
+    if isinstance(depth, tuple):
+        return tuple(map(shallow, depth))
+    return min(depth, 2) if isinstance(depth, int) else depth
 
 
 def image(name: str, batch: int = 2, chans: int = 3, size: int | None = None, seed: int = 1) -> Tensor:
