@@ -9,7 +9,7 @@ from typing import Any
 from .blocks.dilate import dilate
 from .blocks.network import Network
 from .blocks.pooling import pool
-from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides
+from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides, outside
 
 FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
 
@@ -21,6 +21,9 @@ def build(name: str, **given: Any) -> Network:
         UnknownName: no such network.
         UnsupportedArgument: a keyword or a value that this network cannot mean.
     """
+    if others := outside(name):
+        theirs: Network = others.build(name, **given)
+        return theirs
     make, variant = builder(name)
     check_arguments(name, make, given)
     net: Network = make(**{**variant, **{k: v for k, v in given.items() if k not in FINISHED}})

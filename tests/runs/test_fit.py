@@ -67,6 +67,14 @@ def test_the_run_holds_all_that_was_promised(done):
     assert "7. Exporting" in log
 
 
+def test_timms_models_run_and_are_kept_as_ours(tmp_path):
+    small = ["--set", "size=64", "--set", "train.epochs=1", "--set", "train.batch_size=32"]
+    made = run("fit", "demo:shapes", "--model", "timm:resnet10t", *small, "--out", tmp_path / "run", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["proof"]["agreement"] == 1
+    assert run("explain", tmp_path / "run", tmp_path / "run").returncode == 1  # no pictures there
+
+
 def test_the_report_stands_alone(done):
     text = (done[0] / "report.html").read_text()
     assert "mobilenetv2_035" in text

@@ -15,7 +15,6 @@ from ..factory import create_model
 from ..progress import quiet, say
 from ..registry import capabilities, facts
 from ..weights import fill, listing
-from ..weights.entry import entry
 from .frozen import Frozen
 from .limits import Limit, LimitError, kept, over, shown
 from .settings import Settings
@@ -38,13 +37,12 @@ def names(model: str, licence: str | None) -> list[str]:
     wanted = [name.strip() for name in model.split(",") if name.strip()]
     for name in wanted:
         facts(name.partition(".")[0])
-        if "." in name:
-            entry(name)
     return wanted
 
 
 def has_weights(name: str) -> bool:
-    return bool(listing(name if "." in name else f"{name}.*"))
+    """Whether weights are published, or asked for by their tag."""
+    return "." in name or bool(listing(f"{name}.*"))
 
 
 def sizes(name: str, asked: int | None) -> list[int]:
