@@ -7,10 +7,10 @@ from test_conformance import kept
 from zoo import apart, image, randomise, representatives, small_size
 
 import opsin
+from opsin.blocks.latent_pool import LatentPool
 from opsin.convert import rename
 from opsin.families.vit import TIMM
 from opsin.layers.pool import GeM, GGeM, GlobalAverage, GlobalMax
-from opsin.mixers.latent_pool import LatentPool
 from opsin.registry import UnsupportedArgument, facts
 from opsin.width import narrow
 

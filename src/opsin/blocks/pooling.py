@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..layers.pool import GeM, GGeM, GlobalAverage, GlobalMax
-from ..mixers.latent_pool import LatentPool
 from ..registry import UnsupportedArgument, parse_call
 from .classify import Classifier, LevelClassifier
+from .latent_pool import LatentPool
 from .network import Network
 from .tokens import FirstToken, MeanToken, TokenClassifier
 

@@ -19,13 +19,13 @@ def twin(model: Any) -> nn.Module:
     theirs, others = config["architecture"], outside(config["architecture"])
     name = next((theirs.removeprefix(prefix) for prefix in OUTSIDE if theirs.startswith(prefix)), theirs)
     if others is None or name not in table():
-        return model  # type: ignore[no-any-return]
+        return model
     seen = {"num_classes": 1000, **config["arguments"]}
     try:
         made: Any = build(name, **{key: seen[key] for key in seen if key in facts(name)["arguments"]})
         state = names.ours(made, others.bare(model.state_dict()), None, theirs)
         adapt.pour(made, state, theirs, exact=True)
     except (UnsupportedArgument, WeightsError):
-        return model  # type: ignore[no-any-return]
+        return model
     made.config = {**config, "architecture": name, "arguments": made.config["arguments"], "widths": {}}
-    return made.train(model.training)  # type: ignore[no-any-return]
+    return made.train(model.training)
