@@ -67,7 +67,8 @@ def list(
     told = names if len(names) < 2 or not names[0].startswith("timm:") else track(names, "measuring timm's models")
     rows = [{**facts(name), "weights": published.get(name, [])} for name in told]
     asked = dict(params=params, macs=macs, size=size, stride=stride, family=family, arxiv=arxiv)
-    rows = [row for row in rows if fits(row, **asked) and allowed(dict.fromkeys(("code", "weights"), row["licence"]), licence)]
+    gated = [row for row in rows if allowed(dict.fromkeys(("code", "weights"), row["licence"]), licence)]
+    rows = [row for row in gated if fits(row, **asked)]
     return [row for row in rows if row["weights"]] if weights else rows
 
 
