@@ -18,7 +18,7 @@ def fit(
     *,
     under: Iterable[str] = (),
     model: str = "auto",
-    minutes: float = 7.0,
+    minutes: float = 7.5,
     licence: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,

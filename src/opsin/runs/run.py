@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from torch import nn
 
 from .. import data
 from ..blocks import Network
-from ..deploy.export import export
+from ..deploy.export import ExportError, Proof, export
+from ..deploy.fuse import fuse, unfused
+from ..deploy.runtimes import Runtime
 from ..evaluate import calibrate, metrics
 from ..evaluate.latency import machine
 from ..progress import say
@@ -68,9 +71,8 @@ class Run:
         base = row["base"]
         return Frozen(self.filled(row, base), row["record"], base, self.work / f"{row['name']}-{base}.onnx")
 
-    def filled(self, row: dict[str, Any], size: int) -> Network:
-        given, classes = self.settings, len(self.images.classes)
-        return shortlist.filled(row["name"], classes, self.channels, size, given.seed, given.licence)
+    def filled(self, row: dict[str, Any], size: int, levels: bool = True) -> Network:
+        return shortlist.filled(row["name"], len(self.images.classes), self.channels, size, self.settings, levels)
 
     def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
         return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
@@ -98,8 +100,8 @@ class Run:
         return {"probe": found.as_dict(), "flips": flips, "looks": [*looks], "val": self.scored(net, row, "val")}
 
     def network(self, row: dict[str, Any], classifier: nn.Linear | None = None) -> Network:
-        """The chosen network for the run's classes; its classifier is the probe's when given."""
-        net = self.filled(row, row["size"])
+        """The chosen network for the run's classes: on all its stages' maps with the probe's classifier, else plain."""
+        net = self.filled(row, row["size"], levels=classifier is not None)
         if classifier is not None:
             for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
                 m.load_state_dict(classifier.state_dict())
@@ -115,7 +117,10 @@ class Run:
         settings = recipes.named(recipe)(
             flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
         )
-        net = load(self.work / "probe") if row["pretrained"] else self.network(row)
+        net = self.network(row)
+        trained = (
+            fuse(net).requires_grad_() if settings.freeze_norm else net
+        )  # norms that stay cost a quarter of a step
         parts = {
             part: (pixels.at(chosen, row["record"], self.work, larger), chosen.labels)
             for part, larger in (("train", pixels.LARGER if crop else 1.0), ("val", 1.0))
@@ -124,7 +129,7 @@ class Run:
         spent = time.monotonic() - self.began
         seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
         history = finetune(
-            net,
+            trained,
             parts["train"],
             parts["val"],
             settings,
@@ -133,19 +138,15 @@ class Run:
             seed=self.settings.seed,
             deadline=seconds,
         )
+        net = unfused(trained, net) if settings.freeze_norm else net
         save(net, self.work / "finetuned")
         return {"history": history, "val": self.scored(net, row, "val")}
 
     # ---------------------------------- 5 to 7: test, export, report ----------------------------------
 
     def chosen(self, probe: dict[str, Any], tuned: dict[str, Any] | None) -> str:
-        """Whichever does better on the validation part: by accuracy, then by log loss."""
-        if tuned is None:
-            return "probe"
-        better = (tuned["val"]["accuracy"], -tuned["val"]["log_loss"]) >= (
-            probe["val"]["accuracy"],
-            -probe["val"]["log_loss"],
-        )
+        """Whichever does better on the validation part, by log loss: of few images, it tells more than accuracy."""
+        better = tuned is not None and tuned["val"]["log_loss"] <= probe["val"]["log_loss"]
         return "finetuned" if better else "probe"
 
     def logits(self, net: nn.Module, row: dict[str, Any], part: str) -> NDArray[np.float32]:
@@ -182,20 +183,11 @@ class Run:
         return {"winner": winner, "test": figures, "calibration": calibration}
 
     def exported(self, row: dict[str, Any], temperature: float) -> dict[str, Any]:
-        """model.onnx, proved on test images, and its cost held against the limits."""
-        test = self.images.part("test")
-        some = pixels.sample(test.labels, 64, self.settings.seed)
-        images = pixels.at(test, row["record"], self.work)[some]
-        threads = self.settings.threads or row["threads"]
-        proof = export(
-            load(self.folder / "model"),
-            self.folder / "model.onnx",
-            images=list(images),
-            temperature=temperature,
-            tolerance=self.settings.tolerance,
-            threads=threads,
-            seconds=2.0,
-        )
+        """model.onnx, proved on test images, and its cost held against the limits.
+
+        A file in 8 bits is another model than the one that was tested: its own test figures take the place of those.
+        """
+        proof = self.file(row, temperature)
         cost = {**{k: row[k] for k in ("params", "macs")}, "latency_ms": proof.latency_ms, "size_mb": proof.size_mb}
         kept = [
             {
@@ -207,7 +199,40 @@ class Run:
             }
             for limit in self.limits
         ]
-        return {"proof": proof.as_dict(), "limits": kept, "machine": machine()}
+        tested = {"test": self.of_file(row)} if proof.precision == "int8" else {}
+        return {"proof": proof.as_dict(), "limits": kept, "machine": machine(), **tested}
+
+    def file(self, row: dict[str, Any], temperature: float) -> Proof:
+        test, train, seed = self.images.part("test"), self.images.part("train"), self.settings.seed
+        some = pixels.sample(test.labels, 64 if row["precision"] == "fp32" else 512, seed)
+        images = list(pixels.at(test, row["record"], self.work)[some])
+        seen = pixels.sample(train.labels, 64, seed)
+        write = partial(
+            export,
+            load(self.folder / "model"),
+            self.folder / "model.onnx",
+            images=images,
+            temperature=temperature,
+            tolerance=self.settings.tolerance,
+            agreement=self.settings.agreement,
+            threads=self.settings.threads or row["threads"],
+            seconds=2.0,
+        )
+        if row["precision"] == "int8":
+            try:
+                return write(calibration=list(pixels.at(train, row["record"], self.work)[seen]))
+            except ExportError as error:
+                say(f"   in 8 bits {error}; exporting in fp32")
+        return write()
+
+    def of_file(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The exported file's own figures on the test part."""
+        test = self.images.part("test")
+        made = Runtime(self.folder, row["threads"]).predict(list(pixels.at(test, row["record"], self.work)))
+        np.save(self.work / "test.npy", made)
+        figures = metrics.score(made, test.labels, list(self.images.classes), seed=self.settings.seed)
+        append(self.folder / "metrics.jsonl", step="file", accuracy=figures["accuracy"], log_loss=figures["log_loss"])
+        return figures
 
 
 def interval(ends: list[float] | None) -> str:
