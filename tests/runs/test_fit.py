@@ -64,7 +64,7 @@ def test_the_run_holds_all_that_was_promised(done):
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps[0] == "probe"
     assert steps[-1] == "test"
-    assert "7. Exporting" in log
+    assert "8. Exporting" in log
 
 
 def test_timms_models_run_and_are_kept_as_ours(tmp_path):

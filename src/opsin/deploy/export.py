@@ -170,18 +170,24 @@ def torch_answers(
     return np.concatenate(out)
 
 
-def converted(model: nn.Module, record: dict[str, Any], output: str = "probabilities") -> Any:
+def converted(model: nn.Module, record: dict[str, Any], output: str = "probabilities", batch: int | None = None) -> Any:
     """The ONNX model (a protobuf) from uint8 pixels (N, H, W, C) of the record's size to what the module makes of it.
+
+    N is free, or `batch`, which takes torch half the time.
 
     Raises:
         ExportError: torch cannot export the module.
     """
     whole = FromPixels(plain(fuse(model)).float().cpu(), record).eval()
-    example = torch.zeros(2, *record["size"], record["channels"], dtype=torch.uint8)
+    example = torch.zeros(batch or 2, *record["size"], record["channels"], dtype=torch.uint8)
     try:
         with _hushed(), torch.no_grad():
             program: Any = torch.onnx.export(
-                _traced(whole, example), dynamo=True, verbose=False, input_names=["pixels"], output_names=[output]
+                _traced(whole, example, batch is None),
+                dynamo=True,
+                verbose=False,
+                input_names=["pixels"],
+                output_names=[output],
             )
     except ImportError as error:
         raise OpsinError('exporting needs ONNX: pip install "opsin[onnx]"') from error
@@ -190,9 +196,9 @@ def converted(model: nn.Module, record: dict[str, Any], output: str = "probabili
     return program.model_proto
 
 
-def _traced(whole: nn.Module, example: Tensor) -> Any:
-    """The graph with a free batch; the quick tracer takes `len(x)` for a constant, the strict one does not."""
-    shapes = ({0: torch.export.Dim("batch", min=1)},)
+def _traced(whole: nn.Module, example: Tensor, free: bool) -> Any:
+    """The graph; with a free batch the quick tracer takes `len(x)` for a constant, the strict one does not."""
+    shapes = ({0: torch.export.Dim("batch", min=1)},) if free else None
     try:
         return torch.export.export(whole, (example,), dynamic_shapes=shapes)
     except Exception:  # the strict tracer's own error is the one to report

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from opsin.errors import OpsinError
 
-OPERATORS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "GlobalAveragePool"]
+PRODUCTS = ("Gemm", "MatMul")
+OPERATORS = ["Conv", *PRODUCTS, "Add", "Clip", "Relu", "GlobalAveragePool"]
 
 
 def quantised(proto: Any, pixels: Sequence[NDArray[np.uint8]]) -> Any:
@@ -54,19 +55,17 @@ def quantised(proto: Any, pixels: Sequence[NDArray[np.uint8]]) -> Any:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=leading(proto),
+            nodes_to_exclude=outer(proto),
         )
         return onnx.load(small)
 
 
-def leading(proto: Any) -> list[str]:
-    """Names of the nodes before the first convolution or matrix product: pixels on their way to it."""
-    names: list[str] = []
-    for node in proto.graph.node:
-        if node.op_type in ("Conv", "Gemm", "MatMul"):
-            return names
-        names.append(node.name)
-    return names
+def outer(proto: Any) -> list[str]:
+    """Names of the nodes before the first convolution or matrix product and from the last matrix product on."""
+    nodes = list(proto.graph.node)
+    first = next((i for i, node in enumerate(nodes) if node.op_type in ("Conv", *PRODUCTS)), len(nodes))
+    last = max((i for i, node in enumerate(nodes) if node.op_type in PRODUCTS), default=len(nodes))
+    return [node.name for node in (*nodes[:first], *nodes[last:])]
 
 
 @contextmanager

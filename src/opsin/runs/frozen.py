@@ -29,7 +29,7 @@ class Frozen:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             model.reset_classifier(0)
-            proto = converted(model.eval(), {**record, "size": [base, base]}, "features")
+            proto = converted(model.eval(), {**record, "size": [base, base]}, "features", batch=1)
             free_sides(proto)
             path.write_bytes(proto.SerializeToString())
         self.sessions: dict[tuple[str, int], Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..deploy.fuse import fuse, unfused
 from ..deploy.runtimes import Runtime
 from ..evaluate import calibrate, metrics
 from ..evaluate.latency import machine
+from ..evaluate.probe import Probe
 from ..progress import say
 from ..weights import load, save
 from . import limits, pixels, shortlist, transfer
@@ -26,7 +28,8 @@ from .frozen import Frozen
 from .settings import Settings
 from .steps import Steps, append
 
-RESERVE = 0.15  # of the time given, for what comes behind fine-tuning
+RESERVE = 0.27  # of the time given, for what comes behind fine-tuning
+LONG = 60.0  # times the training images' latencies: with so much time, some ten epochs, crops pay
 LOOKS = 0.1  # of the time given, for more looks at the training images by the probe
 
 
@@ -67,9 +70,11 @@ class Run:
             say(f"   {row['name']} at {row['size']} px: {found.accuracy:.1%} {interval(found.interval)}")
         return transfer.ranked(chosen)
 
-    def frozen(self, row: dict[str, Any]) -> Frozen:
+    def frozen(self, row: dict[str, Any], net: Network | None = None) -> Frozen:
+        """The features of a candidate, or of `net`, which has been trained since."""
         base = row["base"]
-        return Frozen(self.filled(row, base), row["record"], base, self.work / f"{row['name']}-{base}.onnx")
+        path = self.work / f"{row['name']}-{base}{'-finetuned' if net else ''}.onnx"
+        return Frozen(net or self.filled(row, base), row["record"], base, path)
 
     def filled(self, row: dict[str, Any], size: int, levels: bool = True) -> Network:
         return shortlist.filled(row["name"], len(self.images.classes), self.channels, size, self.settings, levels)
@@ -81,23 +86,32 @@ class Run:
 
     def probed(self, row: dict[str, Any]) -> dict[str, Any]:
         """The winner's probe on all training images, as a whole network, with which flips are harmless."""
-        train, val = self.images.part("train"), self.images.part("val")
-        frozen, classes, seed = self.frozen(row), len(self.images.classes), self.settings.seed
-        images, held = (pixels.at(part, row["record"], self.work) for part in (train, val))
+        val = self.images.part("val")
+        frozen, held = self.frozen(row), pixels.at(val, row["record"], self.work)
 
         def features(x: NDArray[Any], label: str) -> NDArray[Any]:
             return frozen.features(x, row["threads"], f"   features, {label}")
 
-        plain = features(images, "training images")
-        first = transfer.fitted(plain, train.labels, classes, seed)
+        first = self.fitted(frozen, row, ())
         flips = transfer.harmless(first, features, held, val.labels)
-        most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
-        looks = transfer.views([name for name in transfer.FLIPS if flips[name]["kept"]], max(1, most))
-        seen = [plain, *(features(look(images), name) for name, look in list(looks.items())[1:])]
-        found = transfer.refitted(first, seen, train.labels, classes, seed)
+        kept = [name for name in transfer.FLIPS if flips[name]["kept"]]
+        found = first if self.settings.finetune else self.fitted(frozen, row, kept)
         net = self.network(row, found.as_linear())
         save(net, self.work / "probe")
-        return {"probe": found.as_dict(), "flips": flips, "looks": [*looks], "val": self.scored(net, row, "val")}
+        return {"probe": found.as_dict(), "flips": flips, "val": self.scored(net, row, "val")}
+
+    def fitted(self, frozen: Frozen, row: dict[str, Any], flips: Sequence[str]) -> Probe:
+        """A probe on all training images, with as many looks at each, made of flips, as there is time for."""
+        train = self.images.part("train")
+        images = pixels.at(train, row["record"], self.work)
+        most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
+        looks = transfer.views(flips, max(1, most))
+        seen = [
+            frozen.features(look(images), row["threads"], f"   features of training images, {name}")
+            for name, look in looks.items()
+        ]
+        found = transfer.fitted(seen[0], train.labels, len(self.images.classes), self.settings.seed)
+        return transfer.looked(found, seen, train.labels) if len(seen) > 1 else found
 
     def network(self, row: dict[str, Any], classifier: nn.Linear | None = None) -> Network:
         """The chosen network for the run's classes: on all its stages' maps with the probe's classifier, else plain."""
@@ -112,12 +126,17 @@ class Run:
         from ..train import finetune, recipes
 
         kept = [name for name, told in flips.items() if told["kept"]]
-        crop = "crop" in kept or not row["pretrained"]  # features from random weights tell nothing
+        spent = time.monotonic() - self.began
+        seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
+        long = seconds > LONG * len(self.images.part("train")) * row["latency_ms"] / 1e3
+        crop = ("crop" in kept and long) or not row["pretrained"]  # features from random weights tell nothing
         recipe = self.settings.recipe or ("finetune" if row["pretrained"] else "scratch")
         settings = recipes.named(recipe)(
             flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
         )
         net = self.network(row)
+        for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
+            nn.init.zeros_(m.weight)  # drawn weights would first of all disturb the features (arXiv:1912.11370)
         trained = (
             fuse(net).requires_grad_() if settings.freeze_norm else net
         )  # norms that stay cost a quarter of a step
@@ -126,8 +145,6 @@ class Run:
             for part, larger in (("train", pixels.LARGER if crop else 1.0), ("val", 1.0))
             for chosen in [self.images.part(part)]
         }
-        spent = time.monotonic() - self.began
-        seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
         history = finetune(
             trained,
             parts["train"],
@@ -142,12 +159,22 @@ class Run:
         save(net, self.work / "finetuned")
         return {"history": history, "val": self.scored(net, row, "val")}
 
+    def reprobed(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
+        """A probe once more, on the features of all stages of the fine-tuned network, in place of its classifier."""
+        tuned = load(self.work / "finetuned")
+        kept = [name for name in transfer.FLIPS if flips[name]["kept"]]
+        whole = transfer.poured(self.filled(row, row["base"]), tuned)
+        found = self.fitted(self.frozen(row, whole), row, kept)
+        net = transfer.poured(self.network(row, found.as_linear()), tuned)
+        save(net, self.work / "reprobed")
+        return {"probe": found.as_dict(), "val": self.scored(net, row, "val")}
+
     # ---------------------------------- 5 to 7: test, export, report ----------------------------------
 
-    def chosen(self, probe: dict[str, Any], tuned: dict[str, Any] | None) -> str:
-        """Whichever does better on the validation part, by log loss: of few images, it tells more than accuracy."""
-        better = tuned is not None and tuned["val"]["log_loss"] <= probe["val"]["log_loss"]
-        return "finetuned" if better else "probe"
+    def chosen(self, candidates: dict[str, dict[str, Any] | None]) -> str:
+        """Which does best on the validation part, by log loss: of few images, it tells more than accuracy."""
+        losses = {name: told["val"]["log_loss"] for name, told in candidates.items() if told}
+        return min(losses, key=lambda name: losses[name])
 
     def logits(self, net: nn.Module, row: dict[str, Any], part: str) -> NDArray[np.float32]:
         images = self.images.part(part)
@@ -159,7 +186,7 @@ class Run:
             batch_size=64,
             classes=len(self.images.classes),
         )
-        net.eval()
+        net = fuse(net)
         with torch.inference_mode():
             return np.concatenate([net(x).numpy() for x, _ in found.epoch()])
 

@@ -21,6 +21,7 @@ from .settings import Settings
 
 SMALLEST = 96  # pixels: below, photographs lose what they show
 BYTES = {"fp32": 4.0, "int8": 1.1}  # of a parameter in the file; scales and biases of an 8-bit one are larger
+SHRUNK = 0.65  # of the side in pixels that a network is made for: below, a smaller network sees more
 DROP = 0.2  # of the features that a classifier in training reads
 MARGIN = 1.05  # a measured latency must keep its limit with this to spare, since the next measurement will differ
 
@@ -168,6 +169,17 @@ def preprocessing(model: Network, size: int, channels: int) -> dict[str, Any]:
     }
 
 
+def shrunk(name: str, rows: Sequence[dict[str, Any]], limits: Sequence[Limit], settings: Settings) -> str | None:
+    """Why a network need not be measured: at the pace of the two cheaper ones before it, it would see too little."""
+    most = min((limit.most for limit in limits if limit.what == "latency_ms"), default=None)
+    paces = [row["latency_ms"] / row["macs"] for row in rows if row["kept"]]
+    if most is None or settings.size or len(paces) < 2:
+        return None
+    known = facts(name.partition(".")[0])
+    side = known["native"] * (most / (min(paces) * known["macs"])) ** 0.5
+    return f"skipped, as it would have to see {side:.0f} px" if side < SHRUNK * known["native"] else None
+
+
 def shortlist(
     limits: Sequence[Limit], classes: int, channels: int, settings: Settings, work: Path
 ) -> list[dict[str, Any]]:
@@ -176,13 +188,17 @@ def shortlist(
     Raises:
         LimitError: none keeps them; the message says what comes nearest.
     """
-    rows = []
-    for name in names(settings.model, settings.licence):
+    rows: list[dict[str, Any]] = []
+    wanted = names(settings.model, settings.licence)
+    for name in sorted(wanted, key=lambda name: facts(name.partition(".")[0])["macs"]):
+        if settings.model == "auto" and (hopeless := shrunk(name, rows, limits, settings)):
+            say(f"   {name}: {hopeless}")
+            continue
         row = measured(name, limits, classes, channels, settings, work)
         rows.append(row)
         speed = f"{row['latency_ms']:.2f} ms" if row["latency_ms"] else "not timed"
         say(
-            f"   {name} at {row['size']} px: {speed}, {shown('size_mb', row['size_mb'])}"
+            f"   {name} at {row['size']} px in {row['precision']}: {speed}, {shown('size_mb', row['size_mb'])}"
             + ("" if row["pretrained"] else ", no published weights: trained from drawn ones")
             + ("" if row["kept"] else f", {row['over']:.2g} times over the limit")
         )
