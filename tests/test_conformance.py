@@ -28,6 +28,7 @@ FREE = (
     "distilled.bias",
     "positions.table",
     "bias.table",
+    "bias.fc1.weight",  # reads an offset's two coordinates
 )
 
 

@@ -31,10 +31,14 @@ class PatchMerging(nn.Module):
         self.norm, self.proj = LayerNorm(four, eps=1e-5), nn.Linear(four, cout, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        x = nn.functional.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
-        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
-        return self.proj(self.norm(x))
+        return self.proj(self.norm(folded(x)))
+
+
+def folded(x: Tensor) -> Tensor:
+    """2x2 neighbours as channels: (B, H, W, C) to (B, H/2, W/2, 4C), odd sides padded below and right with zeros."""
+    _, h, w, _ = x.shape
+    x = nn.functional.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
+    return x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
 
 
 @family(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,14 +16,23 @@ from .attention import Attention
 class WindowAttention(nn.Module):
     """attention + relative bias inside squares of a (B, H, W, C) map, the grid rolled by `shift` pixels
 
-    Maps that windows do not fill are padded below and right with zeros, which take part in the attention.
+    Maps that windows do not fill are padded below and right with zeros, which take part in the attention. `attention`
+    and `bias` are made of (dim, heads) and (heads, window).
     """
 
-    def __init__(self, dim: int, heads: int, window: int = 7, shift: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        window: int = 7,
+        shift: int = 0,
+        attention: Callable[[int, int], nn.Module] = Attention,
+        bias: Callable[[int, int], nn.Module] = RelativeBias,
+    ):
         super().__init__()
         self.window, self.shift = window, shift
         heads = Width(heads, "heads")
-        self.bias, self.attn = RelativeBias(heads, window), Attention(dim, heads)
+        self.bias, self.attn = bias(heads, window), attention(dim, heads)
 
     def forward(self, x: Tensor) -> Tensor:
         (b, h, w, c), n = x.shape, self.window
