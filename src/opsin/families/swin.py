@@ -102,3 +102,26 @@ TIMM = """
     norm                                                   -> head.before
     head.fc                                                -> head.fc
 """
+
+
+def torchvision_stage(s: int) -> str:
+    """Where torchvision keeps a stage: its blocks in `features.{2s+1}`, the merging before it in `features.{2s}`."""
+    theirs, ours = f"features.{2 * s + 1}", f"backbone.stages.{s}.blocks"
+    return f"""
+    features.{2 * s}.norm        -> backbone.stages.{s}.down.norm
+    features.{2 * s}.reduction   -> backbone.stages.{s}.down.proj
+    {theirs}.{{b}}.attn.relative_position_bias_table -> {ours}.{{b}}.mixer.bias.table
+    {theirs}.{{b}}.attn.relative_position_index ->
+    {theirs}.{{b}}.attn   -> {ours}.{{b}}.mixer.attn
+    {theirs}.{{b}}.mlp.0  -> {ours}.{{b}}.mlp.fc1
+    {theirs}.{{b}}.mlp.3  -> {ours}.{{b}}.mlp.fc2
+    {theirs}.{{b}}        -> {ours}.{{b}}
+"""
+
+
+TORCHVISION = """
+    features.0.0          -> backbone.stem.0
+    features.0.2          -> backbone.stem.1
+    norm                  -> head.before
+    head                  -> head.fc
+""" + "".join(map(torchvision_stage, range(4)))
