@@ -28,6 +28,9 @@ FREE = (
     "distilled.bias",
     "positions.table",
     "bias.table",
+    *(f"fc.{i}.{name}" for i in range(2) for name in ("weight", "bias")),  # a classifier a branch
+    "prefix.cls",  # tokens
+    "prefix.reg",
     "bias.fc1.weight",  # reads an offset's two coordinates
 )
 

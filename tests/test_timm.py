@@ -38,12 +38,9 @@ def pair(name: str, **given):
     return ours, theirs
 
 
-ONE_SIZE = ("swin", "swin_v2")  # families whose networks take their native size alone in timm
-
-
 def probe(name: str):
-    """Images that both take."""
-    one = facts(name)["family"] in ONE_SIZE
+    """Images that both take: of the native size where theirs takes no other."""
+    one = timm.get_pretrained_cfg(name).fixed_input_size and "img_size" not in builder(name)[1]
     return image(name, 1 if one else 2, size=facts(name)["native"] if one else None).double()
 
 

@@ -13,7 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
-SIZES += ("trained", "window")
+SIZES += ("trained", "window", "head_dim", "stride")
 
 
 def code_path(name: str) -> tuple:
@@ -38,8 +38,13 @@ def representatives() -> list[str]:
     return sorted(smallest.values())
 
 
+SIDES = {"pit": 128, "crossvit": 240}  # patches that overlap, or of two sizes: on few pixels strides come out uneven
+
+
 def small_size(name: str) -> int:
     """A side in pixels that is quick and legal."""
+    if facts(name)["family"] in SIDES:
+        return SIDES[facts(name)["family"]]
     multiple = ABOUT[name]["multiple"] if name in ABOUT else facts(name)["multiple"]
     return math.lcm(multiple, 32) if multiple * 4 > 32 else 64
 
