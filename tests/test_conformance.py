@@ -28,6 +28,13 @@ FREE = (
     "distilled.bias",
     "positions.table",
     "bias.table",
+    *(f"fc.{i}.{name}" for i in range(2) for name in ("weight", "bias")),  # a classifier a branch
+    *(part for i in (0, 1) for part in (f"patches.{i}.weight", f"patches.{i}.0.weight", f"positions.{i}.table")),
+    "pixels.proj.weight",
+    "where.weight",  # reads an offset and its square
+    "prefix.cls",  # tokens
+    "prefix.reg",
+    "bias.fc1.weight",  # reads an offset's two coordinates
 )
 
 
@@ -131,7 +138,7 @@ def test_survives_narrowing_every_width(name):
         y = thin(x)
         borrowed = functional_call(narrow(net, keep), slices(net, keep), (x,))
     assert y.isfinite().all()
-    assert torch.equal(y, borrowed)
+    assert apart(borrowed, y) < 1e-5  # sums over views may round differently
     assert sum(p.numel() for p in thin.parameters()) < sum(p.numel() for p in net.parameters())
     assert thin.num_features == int(thin.head.width)
 

@@ -13,6 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
+SIZES += ("trained", "window", "head_dim", "stride")
 
 
 def code_path(name: str) -> tuple:
@@ -37,8 +38,14 @@ def representatives() -> list[str]:
     return sorted(smallest.values())
 
 
+# Patches that overlap, or of two sizes, make uneven strides on few pixels; windows that are a share of them, none.
+SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64}
+
+
 def small_size(name: str) -> int:
     """A side in pixels that is quick and legal."""
+    if facts(name)["family"] in SIDES:
+        return SIDES[facts(name)["family"]]
     multiple = ABOUT[name]["multiple"] if name in ABOUT else facts(name)["multiple"]
     return math.lcm(multiple, 32) if multiple * 4 > 32 else 64
 

@@ -70,10 +70,10 @@ def averaged(wide: nn.Linear, narrow: nn.Module) -> nn.Linear:
     if not isinstance(narrow, nn.Linear):
         return wide
     with torch.no_grad():
-        wide.weight[:, : narrow.in_features] += narrow.weight
-        wide.bias += narrow.bias
-        wide.weight /= 2
-        wide.bias /= 2
+        wide.weight[:, : narrow.in_features].add_(narrow.weight)
+        wide.bias.add_(narrow.bias)
+        for p in wide.parameters():
+            p.div_(2)
     return wide
 
 
