@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from torch.func import functional_call
-from zoo import apart, image, representatives, small, small_size, whole
+from zoo import apart, image, lean, representatives, small, small_size, whole
 
 import opsin
 from opsin.blocks import FeatureMaps
@@ -222,9 +222,10 @@ def test_finer_maps_with_the_same_weights(name, stride):
 
 @pytest.mark.parametrize("name", [n for n in representatives() if "levels" in facts(n)["pool"]])
 def test_a_head_on_all_levels(name):
-    net = opsin.create_model(name, num_classes=4, pool="levels").eval()
+    net = opsin.create_model(name, num_classes=4, pool="levels", **lean(name)).eval()
+    features = opsin.create_model(name, **lean(name)).num_features
     thin = narrow(net, kept(net, 2))
     with torch.no_grad():
         assert net(image(name)).shape == thin(image(name)).shape == (2, 4)
         net.reset_classifier(0)
-        assert net(image(name)).shape == (2, facts(name)["features"] + 2 * sum(facts(name)["widths"]))
+        assert net(image(name)).shape == (2, features + 2 * sum(facts(name)["widths"]))

@@ -27,6 +27,11 @@ def kind(value: Any) -> Any:
     return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None
 
 
+def lean(name: str) -> dict[str, Any]:
+    """Arguments under which a network is light enough to draw often."""
+    return {"vgg": {"hidden": 64}}.get(facts(name)["family"], {})
+
+
 @functools.cache
 def representatives() -> list[str]:
     """The smallest network of every code path."""
@@ -56,7 +61,7 @@ def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
     if "img_size" in variant:
         given.setdefault("img_size", small_size(name))
     torch.manual_seed(seed)
-    net = build(**{**variant, **given})
+    net = build(**{**variant, **lean(name), **given})
     randomise(net, seed)
     return net
 
