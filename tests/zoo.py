@@ -13,6 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
+SIZES += ("first",)
 
 
 def code_path(name: str) -> tuple:
@@ -32,18 +33,32 @@ def lean(name: str) -> dict[str, Any]:
     return {"vgg": {"hidden": 64}}.get(facts(name)["family"], {})
 
 
+# Of code paths whose every part another representative has too: the sweep of all variants proves them.
+ELSEWHERE = """
+    eca_resnet18 eca_resnet50 ecaresnext26t_32x4d resnet50c resnetaa50 resnetaa34d resnetblur50 resnetblur50d
+    resnext50d_32x4d senet154 seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d
+"""
+
+
 @functools.cache
 def representatives() -> list[str]:
-    """The smallest network of every code path."""
+    """The smallest network of every code path, but for those whose parts are proved elsewhere."""
     load_families()
+    elsewhere = {code_path(name) for name in ELSEWHERE.split()}
     smallest: dict[tuple, str] = {}
     for name in sorted(list_models(), key=lambda n: (facts(n)["params"], n)):
         smallest.setdefault(code_path(name), name)
-    return sorted(smallest.values())
+    return sorted(name for path, name in smallest.items() if path not in elsewhere)
+
+
+UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")
+LEAST = dict.fromkeys(UNPADDED, 107)  # pixels under which their maps vanish
 
 
 def small_size(name: str) -> int:
     """A side in pixels that is quick and legal."""
+    if facts(name)["family"] in LEAST:
+        return LEAST[facts(name)["family"]]
     multiple = ABOUT[name]["multiple"] if name in ABOUT else facts(name)["multiple"]
     return math.lcm(multiple, 32) if multiple * 4 > 32 else 64
 
