@@ -12,7 +12,7 @@ import opsin
 from opsin import cli
 
 SRC = Path(__file__).parents[1] / "src"
-NAMES = ["fit", "predict", "evaluate", "explain", "benchmark", "list", "info", "papers", "doctor"]
+NAMES = ["fit", "predict", "evaluate", "explain", "benchmark", "list", "info", "diff", "papers", "doctor"]
 WEIGHTS = ["list", "pull", "verify", "bundle", "unbundle"]
 
 
@@ -100,10 +100,31 @@ def test_info(run):
     told = parsed(run("info", "mobilenetv2_035", "--json"))
     assert sum(stage["params"] for stage in told["stages"]) == told["params"] == 1677128
     assert sum(stage["share"] for stage in told["stages"]) == pytest.approx(1)
+    assert sum(stage["macs"] for stage in told["stages"]) == told["macs"]
+    assert told["stages"][0]["shape"] == [16, 112, 112]
     out = shown(run("info", "mobilenetv2_035.any_tag"))
     assert "1801.04381" in out
     assert "stages.6" in out
     refused(run("info", "nothing_like_it"), "'nothing_like_it'", "`opsin list` shows them all")
+
+
+def test_list_keeps_conditions(run):
+    rows = parsed(run("list", "--params", "<6M", "--macs", "50M..300M", "--stride", "8", "--size", "224", "--json"))
+    assert "mobilenetv2_050" in {row["name"] for row in rows}
+    assert all(row["params"] < 6e6 and 5e7 <= row["macs"] <= 3e8 and 8 in row["output_stride"] for row in rows)
+    only = parsed(run("list", "--family", "convnext", "--arxiv", "2201.03545", "--licence", "permissive", "--json"))
+    assert {row["family"] for row in only} == {"convnext"}
+    assert parsed(run("list", "--params", ">1000G", "--json")) == []
+    refused(run("list", "--params", "few"), "'few' is no condition", "<6M")
+
+
+def test_diff(run):
+    made = parsed(run("diff", "resnet18", "resnet34", "--json"))
+    assert made["facts"]["params"] == [opsin.facts(name)["params"] for name in ("resnet18", "resnet34")]
+    more = [row for row in made["layers"] if row["second"] == "Conv2d 512x512x3x3"]
+    assert [(row["first"], row["times"]) for row in more] == [(None, 1), (None, 1)]
+    assert "Conv2d 512x512x3x3" in shown(run("diff", "resnet18", "resnet34"))
+    assert "same network" in shown(run("diff", "resnet18", "resnet18"))
 
 
 def test_info_of_a_saved_network(run, tmp_path):

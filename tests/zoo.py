@@ -109,7 +109,7 @@ def randomise(net: nn.Module, seed: int = 0) -> None:
 
 def apart(a: Tensor, b: Tensor) -> float:
     """Largest difference as a share of the second's standard deviation."""
-    return float((a - b).abs().max() / b.std())
+    return float((a - b).detach().abs().max() / b.detach().std())
 
 
 __all__ = ["BUILDERS", "apart", "image", "randomise", "representatives", "small", "small_size", "whole"]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from .blocks.classify import Classifier, LevelClassifier
 from .blocks.dilate import dilate
 from .blocks.network import Network
-from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides
+from .blocks.pooling import pool
+from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides, outside
 
 FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
 
@@ -21,10 +21,13 @@ def build(name: str, **given: Any) -> Network:
         UnknownName: no such network.
         UnsupportedArgument: a keyword or a value that this network cannot mean.
     """
+    if others := outside(name):
+        theirs: Network = others.build(name, **given)
+        return theirs
     make, variant = builder(name)
     check_arguments(name, make, given)
     net: Network = make(**{**variant, **{k: v for k, v in given.items() if k not in FINISHED}})
-    if given.get("pool", "avg") != "avg":
+    if "pool" in given:
         pool(net, name, given["pool"])
     if "output_stride" in given:
         allowed, wanted = output_strides(ABOUT[name], net.backbone.strides), given["output_stride"]
@@ -33,16 +36,6 @@ def build(name: str, **given: Any) -> Network:
         dilate(net, int(wanted))
     net.config = {"architecture": name, "arguments": dict(given), "widths": {}}
     return net
-
-
-def pool(net: Network, name: str, kind: str) -> None:
-    """Give a finished network another pooling: "levels" reads the maps of every stage, not the last one alone."""
-    plain = type(net.head) is Classifier
-    if kind != "levels" or not plain:
-        raise UnsupportedArgument(
-            f"{name} has no pool {kind!r}: it takes {'avg or levels' if plain else 'its own only'}"
-        )
-    net.head = LevelClassifier(net.head, list(net.backbone.widths), getattr(net.head.fc, "out_features", 0))
 
 
 def check_arguments(name: str, make: Builder, given: Mapping[str, Any]) -> None:

@@ -51,7 +51,8 @@ def create_model(
         out_indices: which maps then; default all. An int means the last n.
         licence: a gate on pretrained weights, such as "permissive".
         **arguments: the builder's keywords: num_classes (0 = no classifier), in_chans, drop_rate, drop_path_rate, and
-            where the network can mean them img_size, output_stride and pool="levels" (`capabilities(name)` tells).
+            where the network can mean them img_size, output_stride and pool: "avg", "max", "gem", "ggem(groups=8)",
+            "map", "token", "levels" (`capabilities(name)` tells).
 
     Returns:
         A Network: (B, in_chans, H, W) -> (B, num_classes); FeatureMaps with `features_only`.

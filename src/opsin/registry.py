@@ -37,6 +37,7 @@ Builder = Callable[..., Any]  # makes a blocks.Network, which stands behind this
 BUILDERS: dict[str, tuple[Builder, dict[str, Any]]] = {}
 ABOUT: dict[str, dict[str, Any]] = {}
 OPERATORS: dict[str, Callable[..., nn.Module]] = {}
+OUTSIDE = {"timm:": "opsin.adapter"}  # prefix of names that others' packages own, and who speaks for them
 
 
 def about(
@@ -79,12 +80,21 @@ def table() -> dict[str, dict[str, Any]]:
     return {name: {"name": name, **entry} for name, entry in entries.items()}
 
 
+def outside(name: str) -> Any:
+    """The module that knows others' networks of such a name (`timm:resnet50`); None for a name of our own."""
+    prefix = next((prefix for prefix in OUTSIDE if name.startswith(prefix)), None)
+    return import_module(OUTSIDE[prefix]) if prefix else None
+
+
 def natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the networks that match a wildcard pattern (`"resnet*"`), in natural order."""
+    """Names of the networks that match a wildcard pattern (`"resnet*"`, `"timm:resnet*"`), in natural order."""
+    if others := outside(pattern):
+        names: list[str] = others.listed(pattern)
+        return names
     return sorted(fnmatch.filter(table(), pattern), key=natural)
 
 
@@ -94,6 +104,8 @@ def facts(name: str) -> dict[str, Any]:
     Raises:
         UnknownName: no such network; near names are suggested.
     """
+    if others := outside(name):
+        return dict(others.facts(name))
     known = table()
     if name not in known:
         near = get_close_matches(name, known, 3, 0.6)

@@ -24,54 +24,95 @@ if TYPE_CHECKING:
 
 PictureSource = str | os.PathLike[str]
 
-__all__ = ["benchmark", "doctor", "evaluate", "explain", "fit", "info", "list", "papers", "predict"]
+__all__ = ["benchmark", "diff", "doctor", "evaluate", "explain", "fit", "info", "list", "papers", "predict"]
 
 
-def list(pattern: str = "*", *, weights: bool = False) -> builtins.list[dict[str, Any]]:  # named like the command
-    """Facts of every network whose name fits a wildcard pattern; with `weights`, of those with published weights.
+def list(
+    pattern: str = "*",
+    *,
+    params: str | None = None,
+    macs: str | None = None,
+    size: str | None = None,
+    stride: int | None = None,
+    family: str | None = None,
+    arxiv: str | None = None,
+    licence: str | None = None,
+    weights: bool = False,
+) -> builtins.list[dict[str, Any]]:  # named like the command
+    """Facts of every network whose name fits a wildcard pattern and which keeps all conditions.
+
+    Args:
+        pattern: `"resnet*"`; `"timm:resnet*"` for timm's.
+        params, macs, size: conditions such as "<6M" or "3M..6M" on parameters, multiply-accumulates at the native
+            input, and its side in pixels.
+        stride: an output stride that the network can have.
+        family, arxiv: the family's file, the paper's number.
+        licence: a gate on the licence of the authors' code: "permissive", or SPDX identifiers parted by commas.
+        weights: only networks with published weights at hand.
 
     Raises:
-        UnknownName: nothing fits; near names are suggested.
+        UnknownName: no name fits the pattern; near names are suggested.
+        ConditionError: text that is no condition.
     """
+    from .conditions import fits
+    from .progress import track
     from .registry import facts, list_models
     from .weights import listing
+    from .weights.licence import allowed
 
     names = list_models(pattern) or [facts(pattern)["name"]]
     published: dict[str, builtins.list[str]] = {}
     for entry in listing():
         published.setdefault(entry.architecture, []).append(entry.name)
-    rows = [{**facts(name), "weights": published.get(name, [])} for name in names]
+    told = names if len(names) < 2 or not names[0].startswith("timm:") else track(names, "measuring timm's models")
+    rows = [{**facts(name), "weights": published.get(name, [])} for name in told]
+    asked = dict(params=params, macs=macs, size=size, stride=stride, family=family, arxiv=arxiv)
+    gated = [row for row in rows if allowed(dict.fromkeys(("code", "weights"), row["licence"]), licence)]
+    rows = [row for row in gated if fits(row, **asked)]
     return [row for row in rows if row["weights"]] if weights else rows
 
 
 def info(name: str) -> dict[str, Any]:
     """A network's facts, weights and stages; or the config of a saved one, from its folder or its run's.
 
-    `stages` has a row for the stem, every stage and the head: parameters, and their share.
+    `stages` has a row for the stem, every stage and the head: shape, parameters, multiply-accumulates, their shares.
     """
     import torch
 
+    from .evaluate.anatomy import anatomy
     from .factory import create_model
     from .weights import load
 
     folder = model_folder(name)
     if folder:
         net = load(folder)
-        return {**net.config, "name": str(folder), "stages": parts(net)}
+        size = (net.config.get("preprocessing") or {}).get("size") or [
+            list(net.config["architecture"])[0]["native"]
+        ] * 2
+        channels = net.config["arguments"].get("in_chans", 3)
+        return {**net.config, "name": str(folder), "stages": anatomy(net.to("meta"), (channels, *size))}
     told = list(name.partition(".")[0])[0]
     with torch.device("meta"):
-        return {**told, "stages": parts(create_model(told["name"]))}
+        return {**told, "stages": anatomy(create_model(told["name"]), (3, told["native"], told["native"]))}
 
 
-def parts(net: Any) -> builtins.list[dict[str, Any]]:
-    """Parameters of each part of a network, from input to head."""
-    rows: dict[str, int] = {}
-    for path, p in net.named_parameters():
-        steps = path.split(".")
-        name = "head" if steps[0] == "head" else ".".join(steps[1 : 3 if steps[1] in ("stages", "trades") else 2])
-        rows[name] = rows.get(name, 0) + p.numel()
-    whole = max(1, sum(rows.values()))
-    return [{"part": name, "params": count, "share": count / whole} for name, count in rows.items()]
+def diff(first: str, second: str) -> dict[str, Any]:
+    """Where two networks (names, saved networks or runs) differ: `facts` as [first, second], and `layers`."""
+    import torch
+
+    from .evaluate.anatomy import differences
+    from .factory import create_model
+    from .registry import facts
+    from .weights import load
+
+    told, nets = [], []
+    for name in (first, second):
+        folder = model_folder(name)
+        with torch.device("meta"):
+            nets.append(load(folder).to("meta") if folder else create_model(name.partition(".")[0]))
+        told.append(facts(nets[-1].config["architecture"]))
+    keys = [key for key in told[0] if key != "names" and told[0][key] != told[1].get(key)]
+    return {"facts": {key: [told[0][key], told[1][key]] for key in keys}, "layers": differences(*nets)}
 
 
 def model_folder(name: str | os.PathLike[str]) -> Path | None:

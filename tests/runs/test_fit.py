@@ -64,7 +64,15 @@ def test_the_run_holds_all_that_was_promised(done):
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert steps[0] == "probe"
     assert steps[-1] == "test"
-    assert "7. Exporting" in log
+    assert "8. Exporting" in log
+
+
+def test_timms_models_run_and_are_kept_as_ours(tmp_path):
+    small = ["--set", "size=64", "--set", "train.epochs=1", "--set", "train.batch_size=32"]
+    made = run("fit", "demo:shapes", "--model", "timm:resnet10t", *small, "--out", tmp_path / "run", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["proof"]["agreement"] == 1
+    assert run("explain", tmp_path / "run", tmp_path / "run").returncode == 1  # no pictures there
 
 
 def test_the_report_stands_alone(done):

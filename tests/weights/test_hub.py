@@ -1,6 +1,7 @@
 """Weights in timm's layout on a hub, online and offline."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,18 @@ def test_safetensors_come_with_all_that_is_told(hub, files, theirs):
     assert net.config["labels"] == ["a", "b", "c"]
     assert net.config["licence"] == {"code": "Apache-2.0", "weights": "Apache-2.0", "data": None}
     assert net.config["provenance"]["revision"] == commit
+
+
+@pytest.mark.parametrize("prefix", ["", "timm:"])
+def test_a_name_and_a_tag_are_a_place(hub, files, theirs, prefix, monkeypatch):
+    hub.add("timm/mobilenetv2_035.some_in1k", files)
+    if prefix:  # where timm itself says that a tag's weights lie
+        known = timm.get_pretrained_cfg("mobilenetv2_050.lamb_in1k")
+        told = replace(known, hf_hub_id="timm/mobilenetv2_035.some_in1k")
+        monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: told)
+    net = opsin.create_model(f"{prefix}mobilenetv2_035.some_in1k", num_classes=3)
+    close(answer(net), answer(theirs))
+    assert net.config["preprocessing"]["size"] == [160, 160]
 
 
 def test_pytorch_files_are_the_second_choice(hub, files, theirs):

@@ -22,7 +22,8 @@ def linear(width: int, num_classes: int) -> nn.Module:
 class Classifier(nn.Module):
     """fc(drop(after(pool(before(last map)))))
 
-    `unpooled` and `pooled` are its first two steps, for whoever wants features; `width` is what `fc` reads.
+    `unpooled` and `pooled` are its first two steps, for whoever wants features; `width` is what `fc` reads, `reads`
+    what the pool does, where `after` changes it.
     """
 
     taps: tuple[int, ...] = (-1,)
@@ -35,9 +36,10 @@ class Classifier(nn.Module):
         pool: nn.Module | None = None,
         after: nn.Module | None = None,
         drop: float = 0.0,
+        reads: int | None = None,
     ):
         super().__init__()
-        self.width = width
+        self.width, self.reads = width, width if reads is None else reads
         self.before, self.pool, self.after = before or nn.Identity(), pool or GlobalAverage(), after or nn.Identity()
         self.drop = nn.Dropout(drop)
         self.fc = linear(width, num_classes)

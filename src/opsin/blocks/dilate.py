@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import nn
 
 from ..layers.conv import SameConv2d
-from ..layers.pool import Downsample
+from ..layers.downsample import Downsample
 from .network import Network
 from .stage import Pyramid
 

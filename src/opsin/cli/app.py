@@ -2,7 +2,7 @@
 
 import typer
 
-from . import benchmark, doctor, evaluate, explain, fit, info, list_, papers, predict, weights
+from . import benchmark, diff, doctor, evaluate, explain, fit, info, list_, papers, predict, weights
 
 app = typer.Typer(
     name="opsin",
@@ -20,6 +20,7 @@ app.command("explain")(explain.command)
 app.command("benchmark")(benchmark.command)
 app.command("list")(list_.command)
 app.command("info")(info.command)
+app.command("diff")(diff.command)
 app.command("papers")(papers.command)
 app.command("doctor")(doctor.command)
 app.add_typer(weights.app, name="weights")

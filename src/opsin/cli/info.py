@@ -20,7 +20,12 @@ def command(
         return
     stages = told.pop("stages")
     facts(told)
-    table(
-        [[s["part"], s["params"], f"{s['share']:.1%}", bar(s["share"])] for s in stages],
-        ["part", "parameters", "share", ""],
-    )
+    rows = [
+        [s["part"], shape(s["shape"]), s["params"], f"{s['share']:.1%}", s["macs"], f"{s['cost']:.1%}", bar(s["cost"])]
+        for s in stages
+    ]
+    table(rows, ["part", "gives", "parameters", "share", "MACs", "share", ""])
+
+
+def shape(sizes: list[int] | None) -> str:
+    return "x".join(map(str, sizes)) if sizes else "-"

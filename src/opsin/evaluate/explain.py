@@ -107,7 +107,7 @@ def _traced(model: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     blocks = getattr(model.backbone, "blocks", None)
     hook = blocks[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])) if blocks else None
     try:
-        features = model.backbone(x, model.head.taps)
+        features = model.backbone(x, model.head.taps or (-1,))
     finally:
         if hook:
             hook.remove()

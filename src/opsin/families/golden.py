@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import families
-from ..blocks import Classifier, Network
+from ..blocks import Network
+from ..blocks.pooling import pools
 from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
 
 FACTS = Path(__file__).with_name("facts")
@@ -53,7 +54,7 @@ def measured(name: str) -> dict[str, Any]:
         "widths": [int(w) for w in net.backbone.widths],
         "features": net.num_features,
         "output_stride": output_strides(told, net.backbone.strides),
-        "pool": ["avg", "levels"] if type(net.head) is Classifier else ["own"],
+        "pool": pools(net),
         "arguments": [a for a in arguments(build) if a not in variant or a == "img_size"],
         "names": digest(net),
     }

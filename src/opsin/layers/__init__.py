@@ -1,10 +1,11 @@
 """Parameters without opinions: the parts that every network shares."""
 
 from .conv import Act, Conv, SameConv2d, relu, relu6, silu
+from .downsample import AverageDown, AveragePool, BlurPool
 from .drop import DropLayer, DropPath, ScheduledDropPath, advance, ramp
 from .gate import NeighbourGate, SqueezeExcite
 from .norm import LayerNorm
-from .pool import AverageDown, AveragePool, BlurPool, GlobalAverage
+from .pool import GlobalAverage
 from .scale import Scale
 
 __all__ = [

@@ -1,9 +1,8 @@
-"""From a map to one vector an image, and to a coarser map."""
+"""From a map to one vector an image. What sizes a pool is the width of the map that it reads."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -14,43 +13,44 @@ class GlobalAverage(nn.Module):
         return x.mean((2, 3))
 
 
-class Downsample(nn.Module):
-    """What hands on every `stride`-th pixel without learning; a stride of 1 set later leaves all of them."""
+class GlobalMax(nn.Module):
+    """(B, C, H, W) -> (B, C), the largest over pixels"""
 
-    def __init__(self, stride: int = 2):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3))
+
+
+class GeM(nn.Module):
+    """(B, C, H, W) -> (B, C), mean(x^p)^(1/p) over pixels: the mean for p = 1, nearer the largest as p grows
+
+    Radenovic et al., 2017, arXiv:1711.02512. x is taken for `eps` where it is less, and p is learned.
+    """
+
+    def __init__(self, p: float = 3.0, eps: float = 1e-6):
         super().__init__()
-        self.stride = stride
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}"
-
-
-class AveragePool(Downsample):
-    """The mean of `stride` x `stride` pixels"""
+        self.p, self.eps = nn.Parameter(torch.tensor([float(p)])), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.stride)
+        return x.clamp(min=self.eps).pow(self.p).mean((2, 3)).pow(1 / self.p)
 
 
-class AverageDown(Downsample):
-    """The mean of 2x2 pixels, of those inside the map at its lower and right edge"""
+class GGeM(nn.Module):
+    """(B, C, H, W) -> (B, C), GeM with an exponent for each group of neighbouring channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.stride == 1:  # the same windows at every pixel; those that reach out are filled with zeros
-            return F.avg_pool2d(F.pad(x, (0, 1, 0, 1)), 2, 1)
-        return F.avg_pool2d(x, 2, self.stride, ceil_mode=True, count_include_pad=False)
+    Ko et al., 2022, arXiv:2212.04114. One group is GeM; `groups = dim` gives every channel its own exponent.
+    """
 
+    group: Tensor
+    axes = {"group": ("dim",)}
 
-class BlurPool(Downsample):
-    """A binomial 3x3 filter before pixels are left out: no aliasing. Zhang, 2019, arXiv:1904.11486"""
-
-    filter: Tensor
-
-    def __init__(self, stride: int = 2):
-        super().__init__(stride)
-        line = torch.tensor([0.25, 0.5, 0.25])
-        self.register_buffer("filter", (line[:, None] * line)[None, None], persistent=False)
+    def __init__(self, dim: int, groups: int = 8, p: float = 3.0, eps: float = 1e-6):
+        super().__init__()
+        if groups < 1 or dim % groups:
+            raise ValueError(f"{int(dim)} channels cannot be parted into {groups} equal groups: give a divisor")
+        self.dim, self.eps = dim, eps
+        self.p = nn.Parameter(torch.full((groups,), float(p)))
+        self.register_buffer("group", torch.arange(groups).repeat_interleave(dim // groups))
 
     def forward(self, x: Tensor) -> Tensor:
-        filters = self.filter.expand(x.shape[1], 1, 3, 3)
-        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), filters, stride=self.stride, groups=x.shape[1])
+        p = self.p[self.group]
+        return x.clamp(min=self.eps).pow(p[:, None, None]).mean((2, 3)).pow(1 / p)

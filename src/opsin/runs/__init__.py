@@ -18,7 +18,7 @@ def fit(
     *,
     under: Iterable[str] = (),
     model: str = "auto",
-    minutes: float = 7.0,
+    minutes: float = 7.5,
     licence: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -63,15 +63,17 @@ def steps(folder: Path, settings: Settings) -> dict[str, Any]:
     order = do("ranking", "Ranking them by probes on frozen features", lambda: run.rank(rows))
     row = order[0]
     probe = do("probe", f"Fitting a probe on {row['name']}", lambda: run.probed(row))
-    tuned = None
+    tuned = again = None
     if settings.finetune:
         tuned = do("finetune", f"Fine-tuning {row['name']}", lambda: run.finetuned(row, probe["flips"]))
-    winner = run.chosen(probe, tuned)
+        again = do("reprobe", "Fitting a probe on what it sees now", lambda: run.reprobed(row, probe["flips"]))
+    made = {"probe": probe, "finetuned": tuned, "reprobed": again}
+    winner = run.chosen(made)
     tested = do("test", "Testing once on images never seen", lambda: run.tested(winner, row))
     exported = do(
         "export", "Exporting, and proving the file", lambda: run.exported(row, tested["calibration"]["temperature"])
     )
-    done = {"card": card, "shortlist": rows, "ranking": order, "probe": probe, "finetune": tuned, **tested, **exported}
+    done = {"card": card, "shortlist": rows, "ranking": order, "made": made, **tested, **exported}
     summary = do("report", "Writing the report", lambda: report.write(run, done))
     say(summary["verdict"])
     return summary

@@ -31,7 +31,7 @@ def write(run: Any, done: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": done["calibration"],
         "limits": done["limits"],
         "card": done["card"]["card"],
-        "history": (done["finetune"] or {}).get("history", {}).get("epochs", []),
+        "history": (done["made"]["finetuned"] or {}).get("history", {}).get("epochs", []),
         "mistakes": mistakes(run, row),
         "cost": {
             **{k: row[k] for k in ("params", "macs", "threads")},
@@ -52,7 +52,7 @@ def write(run: Any, done: Mapping[str, Any]) -> dict[str, Any]:
         "reproduce": reproduce(settings, run.folder, done["machine"]),
         "notes": [
             f"{name}: changes answers on these images, so training does without it"
-            for name, flip in done["probe"]["flips"].items()
+            for name, flip in done["made"]["probe"]["flips"].items()
             if not flip["kept"]
         ],
     }
@@ -133,9 +133,13 @@ def tried(done: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def stages(done: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Probe and fine-tuned network on the validation images."""
-    rows = [("probe", "linear probe on frozen features", done["probe"])]
-    rows += [("finetuned", "fine-tuned from the probe", done["finetune"])] if done["finetune"] else []
+    """Probes and fine-tuned network on the validation images."""
+    labels = {
+        "probe": "linear probe on frozen features",
+        "finetuned": "fine-tuned",
+        "reprobed": "linear probe on the fine-tuned features",
+    }
+    rows = [(name, labels[name], told) for name, told in done["made"].items() if told]
     return [
         {
             "name": label,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from torch import nn
 
 from .. import data
 from ..blocks import Network
-from ..deploy.export import export
+from ..deploy.export import ExportError, Proof, export
+from ..deploy.fuse import fuse, unfused
+from ..deploy.runtimes import Runtime
 from ..evaluate import calibrate, metrics
 from ..evaluate.latency import machine
+from ..evaluate.probe import Probe
 from ..progress import say
 from ..weights import load, save
 from . import limits, pixels, shortlist, transfer
@@ -23,7 +28,8 @@ from .frozen import Frozen
 from .settings import Settings
 from .steps import Steps, append
 
-RESERVE = 0.15  # of the time given, for what comes behind fine-tuning
+RESERVE = 0.27  # of the time given, for what comes behind fine-tuning
+LONG = 60.0  # times the training images' latencies: with so much time, some ten epochs, crops pay
 LOOKS = 0.1  # of the time given, for more looks at the training images by the probe
 
 
@@ -64,13 +70,14 @@ class Run:
             say(f"   {row['name']} at {row['size']} px: {found.accuracy:.1%} {interval(found.interval)}")
         return transfer.ranked(chosen)
 
-    def frozen(self, row: dict[str, Any]) -> Frozen:
+    def frozen(self, row: dict[str, Any], net: Network | None = None) -> Frozen:
+        """The features of a candidate, or of `net`, which has been trained since."""
         base = row["base"]
-        return Frozen(self.filled(row, base), row["record"], base, self.work / f"{row['name']}-{base}.onnx")
+        path = self.work / f"{row['name']}-{base}{'-finetuned' if net else ''}.onnx"
+        return Frozen(net or self.filled(row, base), row["record"], base, path)
 
-    def filled(self, row: dict[str, Any], size: int) -> Network:
-        given, classes = self.settings, len(self.images.classes)
-        return shortlist.filled(row["name"], classes, self.channels, size, given.seed, given.licence)
+    def filled(self, row: dict[str, Any], size: int, levels: bool = True) -> Network:
+        return shortlist.filled(row["name"], len(self.images.classes), self.channels, size, self.settings, levels)
 
     def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
         return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
@@ -79,27 +86,36 @@ class Run:
 
     def probed(self, row: dict[str, Any]) -> dict[str, Any]:
         """The winner's probe on all training images, as a whole network, with which flips are harmless."""
-        train, val = self.images.part("train"), self.images.part("val")
-        frozen, classes, seed = self.frozen(row), len(self.images.classes), self.settings.seed
-        images, held = (pixels.at(part, row["record"], self.work) for part in (train, val))
+        val = self.images.part("val")
+        frozen, held = self.frozen(row), pixels.at(val, row["record"], self.work)
 
         def features(x: NDArray[Any], label: str) -> NDArray[Any]:
             return frozen.features(x, row["threads"], f"   features, {label}")
 
-        plain = features(images, "training images")
-        first = transfer.fitted(plain, train.labels, classes, seed)
+        first = self.fitted(frozen, row, ())
         flips = transfer.harmless(first, features, held, val.labels)
-        most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
-        looks = transfer.views([name for name in transfer.FLIPS if flips[name]["kept"]], max(1, most))
-        seen = [plain, *(features(look(images), name) for name, look in list(looks.items())[1:])]
-        found = transfer.refitted(first, seen, train.labels, classes, seed)
+        kept = [name for name in transfer.FLIPS if flips[name]["kept"]]
+        found = first if self.settings.finetune else self.fitted(frozen, row, kept)
         net = self.network(row, found.as_linear())
         save(net, self.work / "probe")
-        return {"probe": found.as_dict(), "flips": flips, "looks": [*looks], "val": self.scored(net, row, "val")}
+        return {"probe": found.as_dict(), "flips": flips, "val": self.scored(net, row, "val")}
+
+    def fitted(self, frozen: Frozen, row: dict[str, Any], flips: Sequence[str]) -> Probe:
+        """A probe on all training images, with as many looks at each, made of flips, as there is time for."""
+        train = self.images.part("train")
+        images = pixels.at(train, row["record"], self.work)
+        most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
+        looks = transfer.views(flips, max(1, most))
+        seen = [
+            frozen.features(look(images), row["threads"], f"   features of training images, {name}")
+            for name, look in looks.items()
+        ]
+        found = transfer.fitted(seen[0], train.labels, len(self.images.classes), self.settings.seed)
+        return transfer.looked(found, seen, train.labels) if len(seen) > 1 else found
 
     def network(self, row: dict[str, Any], classifier: nn.Linear | None = None) -> Network:
-        """The chosen network for the run's classes; its classifier is the probe's when given."""
-        net = self.filled(row, row["size"])
+        """The chosen network for the run's classes: on all its stages' maps with the probe's classifier, else plain."""
+        net = self.filled(row, row["size"], levels=classifier is not None)
         if classifier is not None:
             for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
                 m.load_state_dict(classifier.state_dict())
@@ -110,21 +126,27 @@ class Run:
         from ..train import finetune, recipes
 
         kept = [name for name, told in flips.items() if told["kept"]]
-        crop = "crop" in kept or not row["pretrained"]  # features from random weights tell nothing
+        spent = time.monotonic() - self.began
+        seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
+        long = seconds > LONG * len(self.images.part("train")) * row["latency_ms"] / 1e3
+        crop = ("crop" in kept and long) or not row["pretrained"]  # features from random weights tell nothing
         recipe = self.settings.recipe or ("finetune" if row["pretrained"] else "scratch")
         settings = recipes.named(recipe)(
             flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
         )
-        net = load(self.work / "probe") if row["pretrained"] else self.network(row)
+        net = self.network(row)
+        for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
+            nn.init.zeros_(m.weight)  # drawn weights would first of all disturb the features (arXiv:1912.11370)
+        trained = (
+            fuse(net).requires_grad_() if settings.freeze_norm else net
+        )  # norms that stay cost a quarter of a step
         parts = {
             part: (pixels.at(chosen, row["record"], self.work, larger), chosen.labels)
             for part, larger in (("train", pixels.LARGER if crop else 1.0), ("val", 1.0))
             for chosen in [self.images.part(part)]
         }
-        spent = time.monotonic() - self.began
-        seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
         history = finetune(
-            net,
+            trained,
             parts["train"],
             parts["val"],
             settings,
@@ -133,20 +155,26 @@ class Run:
             seed=self.settings.seed,
             deadline=seconds,
         )
+        net = unfused(trained, net) if settings.freeze_norm else net
         save(net, self.work / "finetuned")
         return {"history": history, "val": self.scored(net, row, "val")}
 
+    def reprobed(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
+        """A probe once more, on the features of all stages of the fine-tuned network, in place of its classifier."""
+        tuned = load(self.work / "finetuned")
+        kept = [name for name in transfer.FLIPS if flips[name]["kept"]]
+        whole = transfer.poured(self.filled(row, row["base"]), tuned)
+        found = self.fitted(self.frozen(row, whole), row, kept)
+        net = transfer.poured(self.network(row, found.as_linear()), tuned)
+        save(net, self.work / "reprobed")
+        return {"probe": found.as_dict(), "val": self.scored(net, row, "val")}
+
     # ---------------------------------- 5 to 7: test, export, report ----------------------------------
 
-    def chosen(self, probe: dict[str, Any], tuned: dict[str, Any] | None) -> str:
-        """Whichever does better on the validation part: by accuracy, then by log loss."""
-        if tuned is None:
-            return "probe"
-        better = (tuned["val"]["accuracy"], -tuned["val"]["log_loss"]) >= (
-            probe["val"]["accuracy"],
-            -probe["val"]["log_loss"],
-        )
-        return "finetuned" if better else "probe"
+    def chosen(self, candidates: dict[str, dict[str, Any] | None]) -> str:
+        """Which does best on the validation part, by log loss: of few images, it tells more than accuracy."""
+        losses = {name: told["val"]["log_loss"] for name, told in candidates.items() if told}
+        return min(losses, key=lambda name: losses[name])
 
     def logits(self, net: nn.Module, row: dict[str, Any], part: str) -> NDArray[np.float32]:
         images = self.images.part(part)
@@ -158,7 +186,7 @@ class Run:
             batch_size=64,
             classes=len(self.images.classes),
         )
-        net.eval()
+        net = fuse(net)
         with torch.inference_mode():
             return np.concatenate([net(x).numpy() for x, _ in found.epoch()])
 
@@ -182,20 +210,11 @@ class Run:
         return {"winner": winner, "test": figures, "calibration": calibration}
 
     def exported(self, row: dict[str, Any], temperature: float) -> dict[str, Any]:
-        """model.onnx, proved on test images, and its cost held against the limits."""
-        test = self.images.part("test")
-        some = pixels.sample(test.labels, 64, self.settings.seed)
-        images = pixels.at(test, row["record"], self.work)[some]
-        threads = self.settings.threads or row["threads"]
-        proof = export(
-            load(self.folder / "model"),
-            self.folder / "model.onnx",
-            images=list(images),
-            temperature=temperature,
-            tolerance=self.settings.tolerance,
-            threads=threads,
-            seconds=2.0,
-        )
+        """model.onnx, proved on test images, and its cost held against the limits.
+
+        A file in 8 bits is another model than the one that was tested: its own test figures take the place of those.
+        """
+        proof = self.file(row, temperature)
         cost = {**{k: row[k] for k in ("params", "macs")}, "latency_ms": proof.latency_ms, "size_mb": proof.size_mb}
         kept = [
             {
@@ -207,7 +226,40 @@ class Run:
             }
             for limit in self.limits
         ]
-        return {"proof": proof.as_dict(), "limits": kept, "machine": machine()}
+        tested = {"test": self.of_file(row)} if proof.precision == "int8" else {}
+        return {"proof": proof.as_dict(), "limits": kept, "machine": machine(), **tested}
+
+    def file(self, row: dict[str, Any], temperature: float) -> Proof:
+        test, train, seed = self.images.part("test"), self.images.part("train"), self.settings.seed
+        some = pixels.sample(test.labels, 64 if row["precision"] == "fp32" else 512, seed)
+        images = list(pixels.at(test, row["record"], self.work)[some])
+        seen = pixels.sample(train.labels, 64, seed)
+        write = partial(
+            export,
+            load(self.folder / "model"),
+            self.folder / "model.onnx",
+            images=images,
+            temperature=temperature,
+            tolerance=self.settings.tolerance,
+            agreement=self.settings.agreement,
+            threads=self.settings.threads or row["threads"],
+            seconds=2.0,
+        )
+        if row["precision"] == "int8":
+            try:
+                return write(calibration=list(pixels.at(train, row["record"], self.work)[seen]))
+            except ExportError as error:
+                say(f"   in 8 bits {error}; exporting in fp32")
+        return write()
+
+    def of_file(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The exported file's own figures on the test part."""
+        test = self.images.part("test")
+        made = Runtime(self.folder, row["threads"]).predict(list(pixels.at(test, row["record"], self.work)))
+        np.save(self.work / "test.npy", made)
+        figures = metrics.score(made, test.labels, list(self.images.classes), seed=self.settings.seed)
+        append(self.folder / "metrics.jsonl", step="file", accuracy=figures["accuracy"], log_loss=figures["log_loss"])
+        return figures
 
 
 def interval(ends: list[float] | None) -> str:

@@ -24,7 +24,7 @@ class Settings:
     data: str
     under: list[str] = field(default_factory=list)
     model: str = "auto"
-    minutes: float = 7.0
+    minutes: float = 7.5
     """For the whole run but for downloads; fine-tuning gets what the other steps leave."""
     licence: str | None = None
     seed: int = 0
@@ -52,6 +52,10 @@ class Settings:
     """Of the exported file at work; none: whatever is faster here."""
     tolerance: float = 1e-3
     """Largest difference of a probability that the exported file may have from torch's."""
+    precision: str = "auto"
+    """Of the exported file: "fp32", "int8", or int8 where that lets a network keep the limits at a larger input."""
+    agreement: float = 0.95
+    """Least share of pictures on which an int8 file must answer as torch does; its own test figures are reported."""
 
 
 def merge(settings: Settings, changes: Iterable[str]) -> Settings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from ..factory import create_model
 from ..progress import quiet, say
 from ..registry import capabilities, facts
 from ..weights import fill, listing
-from ..weights.entry import entry
 from .frozen import Frozen
 from .limits import Limit, LimitError, kept, over, shown
 from .settings import Settings
 
 SMALLEST = 96  # pixels: below, photographs lose what they show
+BYTES = {"fp32": 4.0, "int8": 1.1}  # of a parameter in the file; scales and biases of an 8-bit one are larger
+SHRUNK = 0.65  # of the side in pixels that a network is made for: below, a smaller network sees more
+DROP = 0.2  # of the features that a classifier in training reads
 MARGIN = 1.05  # a measured latency must keep its limit with this to spare, since the next measurement will differ
 
 
@@ -38,13 +40,12 @@ def names(model: str, licence: str | None) -> list[str]:
     wanted = [name.strip() for name in model.split(",") if name.strip()]
     for name in wanted:
         facts(name.partition(".")[0])
-        if "." in name:
-            entry(name)
     return wanted
 
 
 def has_weights(name: str) -> bool:
-    return bool(listing(name if "." in name else f"{name}.*"))
+    """Whether weights are published, or asked for by their tag."""
+    return "." in name or bool(listing(f"{name}.*"))
 
 
 def sizes(name: str, asked: int | None) -> list[int]:
@@ -58,34 +59,37 @@ def sizes(name: str, asked: int | None) -> list[int]:
     return list(range(max(step, able["native"] // step * step), max(SMALLEST, step) - 1, -step))
 
 
-def build(name: str, classes: int, channels: int, size: int) -> Network:
-    """A network with random weights, reading the maps of all its stages where it can."""
+def build(name: str, classes: int, channels: int, size: int, levels: bool = True) -> Network:
+    """A network with random weights; with `levels`, reading the maps of all its stages where it can."""
     architecture = name.partition(".")[0]
     able = capabilities(architecture)["arguments"]
     given: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     if "img_size" in able:
         given["img_size"] = size
-    if "levels" in capabilities(architecture)["pool"]:
+    if levels and "levels" in capabilities(architecture)["pool"]:
         given["pool"] = "levels"
+    if not levels and "drop_rate" in able:
+        given["drop_rate"] = DROP
     return create_model(architecture, **given)
 
 
-def filled(name: str, classes: int, channels: int, size: int, seed: int, licence: str | None) -> Network:
+def filled(name: str, classes: int, channels: int, size: int, settings: Settings, levels: bool = True) -> Network:
     """The network with its published weights, or with drawn ones, equal for equal seeds, where nothing is published."""
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = build(name, classes, channels, size)
+        torch.manual_seed(settings.seed)
+        net = build(name, classes, channels, size, levels)
     if has_weights(name):
         with quiet():  # that the classifier for other classes was left out is what a run is about
-            fill(net, name, licence=licence)
+            fill(net, name, licence=settings.licence)
     return net
 
 
-def cost(name: str, classes: int, channels: int, size: int) -> dict[str, float]:
+def cost(name: str, classes: int, channels: int, size: int, precision: str) -> dict[str, float]:
     """Parameters, file size in MB and multiply-accumulates, without contents."""
     with torch.device("meta"):
         counted = count(build(name, classes, channels, size), (channels, size, size))
-    return {"params": counted["params"], "macs": counted["macs"], "size_mb": counted["params"] * 4 / 1e6}
+    size_mb = counted["params"] * BYTES[precision] / 1e6
+    return {"params": counted["params"], "macs": counted["macs"], "size_mb": size_mb}
 
 
 def measured(
@@ -93,37 +97,52 @@ def measured(
 ) -> dict[str, Any]:
     """One candidate at the largest size that keeps the limits (`kept`), or at its smallest."""
     tried = sizes(name, settings.size)
-    costs = {size: cost(name, classes, channels, size) for size in tried}
-    fits = [size for size in tried if kept([m for m in limits if m.what != "latency_ms"], costs[size])]
+    precisions = ("fp32", "int8") if settings.precision == "auto" else (settings.precision,)
+    costs = {(size, p): cost(name, classes, channels, size, p) for size in tried for p in precisions}
+    untimed = [m for m in limits if m.what != "latency_ms"]
+    fits = [size for size in tried if any(kept(untimed, costs[size, p]) for p in precisions)]
     result: dict[str, Any] = {
         "name": name,
         "size": tried[-1],
-        **costs[tried[-1]],
+        **costs[tried[-1], precisions[-1]],
         "latency_ms": None,
+        "precision": precisions[-1],
         "pretrained": has_weights(name),
     }
     if not fits:
-        return {**result, "kept": False, "over": over([m for m in limits if m.what != "latency_ms"], result)}
-    model = filled(name, classes, channels, fits[0], settings.seed, settings.licence)
+        return {**result, "kept": False, "over": over(untimed, result)}
+    model = filled(name, classes, channels, fits[0], settings)
     record = preprocessing(model, fits[0], channels)
     frozen = Frozen(model, record, fits[0], work / f"{name}-{fits[0]}.onnx")
     threads = sorted({1, os.cpu_count() or 1})
-    for size in fits:
-        timed = frozen.latency(size, channels, threads, 0.8)
+
+    def at(size: int, precision: str) -> dict[str, Any]:
+        timed = frozen.latency(size, channels, threads, 0.8, precision)
         best = min(timed, key=lambda n: timed[n])
-        result = {
-            **result,
-            "size": size,
-            "base": fits[0],
-            **costs[size],
-            "threads": best,
-            "latency_ms": timed[best],
-            "record": {**record, "size": [size, size]},
-        }
+        told = {"size": size, "base": fits[0], "threads": best, "latency_ms": timed[best], "precision": precision}
+        row = {**result, **costs[size, precision], **told, "record": {**record, "size": [size, size]}}
         spare = 1.0 if size == fits[-1] else MARGIN
-        if kept(limits, {**result, "latency_ms": timed[best] * spare}):
-            return {**result, "kept": True, "over": over(limits, result)}
-    return {**result, "kept": False, "over": over(limits, result)}
+        return {**row, "kept": kept(limits, {**row, "latency_ms": timed[best] * spare}), "over": over(limits, row)}
+
+    rows = []
+    for precision in precisions:
+        rows.append(largest(fits, lambda size, precision=precision: at(size, precision)))  # type: ignore[misc]
+        if rows[-1]["kept"] and rows[-1]["size"] == fits[0]:
+            break
+    return max(rows, key=lambda row: (row["kept"], row["size"] if row["kept"] else -row["over"]))
+
+
+def largest(sizes: Sequence[int], measure: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+    """The row of the largest size that keeps the limits, or of the smallest one; `sizes` fall, and halving finds it."""
+    low, high, best = 0, len(sizes) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        row = measure(sizes[middle])
+        if row["kept"]:
+            best, high = row, middle - 1
+        else:
+            low = middle + 1
+    return best or row
 
 
 def preprocessing(model: Network, size: int, channels: int) -> dict[str, Any]:
@@ -150,6 +169,17 @@ def preprocessing(model: Network, size: int, channels: int) -> dict[str, Any]:
     }
 
 
+def shrunk(name: str, rows: Sequence[dict[str, Any]], limits: Sequence[Limit], settings: Settings) -> str | None:
+    """Why a network need not be measured: at the pace of the two cheaper ones before it, it would see too little."""
+    most = min((limit.most for limit in limits if limit.what == "latency_ms"), default=None)
+    paces = [row["latency_ms"] / row["macs"] for row in rows if row["kept"]]
+    if most is None or settings.size or len(paces) < 2:
+        return None
+    known = facts(name.partition(".")[0])
+    side = known["native"] * (most / (min(paces) * known["macs"])) ** 0.5
+    return f"skipped, as it would have to see {side:.0f} px" if side < SHRUNK * known["native"] else None
+
+
 def shortlist(
     limits: Sequence[Limit], classes: int, channels: int, settings: Settings, work: Path
 ) -> list[dict[str, Any]]:
@@ -158,13 +188,17 @@ def shortlist(
     Raises:
         LimitError: none keeps them; the message says what comes nearest.
     """
-    rows = []
-    for name in names(settings.model, settings.licence):
+    rows: list[dict[str, Any]] = []
+    wanted = names(settings.model, settings.licence)
+    for name in sorted(wanted, key=lambda name: facts(name.partition(".")[0])["macs"]):
+        if settings.model == "auto" and (hopeless := shrunk(name, rows, limits, settings)):
+            say(f"   {name}: {hopeless}")
+            continue
         row = measured(name, limits, classes, channels, settings, work)
         rows.append(row)
         speed = f"{row['latency_ms']:.2f} ms" if row["latency_ms"] else "not timed"
         say(
-            f"   {name} at {row['size']} px: {speed}, {shown('size_mb', row['size_mb'])}"
+            f"   {name} at {row['size']} px in {row['precision']}: {speed}, {shown('size_mb', row['size_mb'])}"
             + ("" if row["pretrained"] else ", no published weights: trained from drawn ones")
             + ("" if row["kept"] else f", {row['over']:.2g} times over the limit")
         )

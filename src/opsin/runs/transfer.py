@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluate.probe import Probe, probe
+from ..blocks import Network
+from ..evaluate.probe import Probe, probe, refitted
 
 Images = NDArray[Any]
 
@@ -41,21 +42,9 @@ def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int
     return probe(features, labels, classes=classes, folds=folds, seed=seed)
 
 
-def refitted(plain: Probe, seen: Sequence[NDArray[Any]], labels: NDArray[Any], classes: int, seed: int) -> Probe:
-    """The probe fitted on several looks at every picture, each a block of features, as strongly held back as before.
-
-    A picture's looks stay on one side of a fold.
-    """
-    looks, pictures = len(seen), np.arange(len(labels))
-    return probe(
-        np.concatenate(seen),
-        np.tile(labels, looks),
-        classes=classes,
-        folds=3,
-        seed=seed,
-        groups=list(np.tile(pictures, looks)),
-        strengths=(plain.C / looks,),
-    )
+def looked(found: Probe, seen: Sequence[NDArray[Any]], labels: NDArray[Any]) -> Probe:
+    """The probe fitted on several looks at every picture, each a block of features, as strongly held back as before."""
+    return refitted(found, np.concatenate(seen), np.tile(labels, len(seen)), found.C / len(seen))
 
 
 def views(flips: Sequence[str], most: int) -> dict[str, Callable[[Images], Images]]:
@@ -65,6 +54,13 @@ def views(flips: Sequence[str], most: int) -> dict[str, Callable[[Images], Image
         more = {f"{seen}+{name}": lambda x, f=look, g=FLIPS[name]: g(f(x)) for seen, look in made.items()}
         made |= more
     return dict(list(made.items())[:most])
+
+
+def poured(net: Network, tuned: Network) -> Network:
+    """`net` with all weights of `tuned` but for the classifier."""
+    held = {k: v for k, v in tuned.state_dict().items() if not k.startswith("head.fc.")}
+    net.load_state_dict(held, strict=False)
+    return net
 
 
 def correct(found: Probe, features: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from ..progress import duration, quiet, say, track
 from . import checkpoint, optim, plan
 from .distributed import World
 from .ema import Ema
+from .freeze import freeze
 from .loss import class_weights, soft_cross_entropy
 from .plan import Plan
 from .schedule import rate
@@ -105,6 +106,7 @@ class Run:
         self.model, self.settings, self.folder, self.seed, self.world = model, settings, folder, seed, world
         self.log = log if world.rank == 0 else lambda text: None
         self.device = next(model.parameters()).device
+        freeze(model, settings.freeze)
         preprocess = Preprocess.from_dict(cast(Any, model).config["preprocessing"])
         labels, classes = np.asarray(train[1], dtype=np.int64), self._classes(preprocess)
         self.train = batches(
@@ -171,7 +173,7 @@ class Run:
         """The best weights into the model."""
         held, _ = checkpoint.read(self.folder / BEST)
         self.model.load_state_dict(held)
-        self.model.eval()
+        self.model.eval().requires_grad_()
         history = {"epochs": self.state.epochs, "best": self.state.best, "plan": asdict(self.plan)}
         return {**history, "seconds": round(self.state.seconds, 1)}
 

@@ -56,6 +56,9 @@ class TrainSettings:
     """Decay of the running average of the weights, which is what is validated and kept; 0 switches it off."""
     freeze_norm: bool = False
     """Batch norms keep the statistics that they came with: better for few steps with small batches."""
+    freeze: int = 0
+    """Stages whose maps have at most this stride, and the stem, stay as they are: most of a step's time for features
+    that few pictures do not better. 0: everything is trained."""
     precision: str = "auto"
     """"fp32", "bf16" (autocast), or whichever a short measurement finds faster here."""
     checkpoint_seconds: float = 60.0

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from opsin.convert import ConversionError, few, rename, tables
-from opsin.registry import facts
+from opsin.registry import facts, outside
 
 from .errors import WeightsError
 
@@ -49,6 +49,9 @@ def ours(model: nn.Module, state: Mapping[str, Tensor], names: str | None, sourc
     Raises:
         WeightsError: no table fits; tells what is wrong with the nearest.
     """
+    if others := outside(_architecture(model)):
+        named: dict[str, Tensor] = others.own_names(state)
+        return named
     candidates = {names: _table(model, names)} if names else dict(_candidates(model))
     wanted = set(model.state_dict())
     nearest, found, best = "none of its names is known here", dict(state), 0

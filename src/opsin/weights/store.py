@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from opsin.blocks import Network
 from opsin.build import build
 from opsin.convert import few
-from opsin.registry import table
+from opsin.registry import facts, outside, table
 from opsin.width import narrow, widths
 
 from . import adapt, cache, files, hub, names
-from .entry import entry
+from .entry import entries, entry
 from .errors import WeightsError
 from .source import Fetched, elsewhere, published
+from .twin import twin
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -37,16 +38,27 @@ def fill(model: nn.Module, name: str | None = None, source: str | None = None, l
             it), outside the gate, or a checkpoint of another network (lists what does not fit). Never random weights.
     """
     architecture = _config(model)["architecture"]
-    name = name or architecture
-    fetched = elsewhere(source, licence) if source else published(entry(name), licence)
+    source = source or _source(name or architecture)
+    fetched = elsewhere(source, licence) if source else published(entry(name or architecture), licence)
     meant = fetched.config.get("architecture")
-    if meant and meant != architecture:
+    if meant and meant != architecture.rpartition(":")[2]:
         raise WeightsError(f"{fetched.name} holds weights of {meant}, not {architecture}; create that network")
     _pour(model, fetched)
 
 
+def _source(name: str) -> str | None:
+    """Where a weight lies that has no entry here: by timm's habit, a network and a tag are a place on the hub."""
+    if others := outside(name):
+        place: str = others.published(name)
+        return place
+    architecture, _, tag = name.partition(".")
+    return f"hf-hub:timm/{name}" if tag and name not in entries() and architecture in table() else None
+
+
 def save(model: nn.Module, folder: str | Path) -> Path:
     """Write a network as a folder that `load` turns back into it; an older one there is replaced at once or not at all.
+
+    A wrapped model of timm whose family is here is written as ours: it loads without timm.
 
     Raises:
         WeightsError: it was not made by `create_model`, its modules were changed so that its config does not rebuild
@@ -56,7 +68,8 @@ def save(model: nn.Module, folder: str | Path) -> Path:
 
     from opsin import __version__
 
-    folder = Path(folder)
+    folder, _ = Path(folder), _config(model)
+    model = twin(model)
     config = {**copy.deepcopy(_config(model)), "widths": _narrowed(model), "opsin": __version__}
     config = {"provenance": {}, **config}
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
@@ -101,7 +114,7 @@ def _pour(model: nn.Module, fetched: Fetched, exact: bool = False) -> None:
     with_classifier = adapt.pour(model, state, fetched.name, exact)
     config = _config(model)
     seen = fetched.config
-    code = table()[config["architecture"]].get("licence")
+    code = facts(config["architecture"]).get("licence")
     config["licence"] = {"code": code, "weights": None, "data": None, **(seen.get("licence") or {})}
     config["provenance"] = {**(seen.get("provenance") or {}), "name": fetched.name, **asdict(fetched.pin)}
     for key, known in (("preprocessing", True), ("labels", with_classifier)):

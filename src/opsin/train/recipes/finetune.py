@@ -9,10 +9,10 @@ from ..settings import TrainSettings
 
 
 def finetune(flips: Iterable[str] = ("hflip",), crop: bool = True, **changes: Any) -> TrainSettings:
-    """Small rates, smaller for early layers, very small for a head that a probe has fitted (Kumar et al., 2022,
-    arXiv:2202.10054); the flips, and with `crop` the crops, that do no harm to the labels."""
+    """One small rate for the later stages and a new classifier; the early stages and the norms stay as they are.
+
+    `flips`, and `crop` for crops: those that do no harm to the labels.
+    """
     chain = [*(["random_resized_crop(scale=(0.6, 1), ratio=(0.85, 1.18))"] if crop else []), *flips]
-    settings = TrainSettings(
-        augment="|".join(chain), layer_decay=0.9, head_lr=0.05, freeze_norm=True, ema=0.98, label_smoothing=0.05
-    )
+    settings = TrainSettings(augment="|".join(chain), layer_decay=1.0, freeze=8, freeze_norm=True, ema=0.98)
     return settings.changed(changes)
