@@ -13,7 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
-SIZES += ("trained", "window", "head_dim", "stride")
+SIZES += ("trained", "window", "head_dim", "stride", "first")
 
 
 def code_path(name: str) -> tuple:
@@ -28,18 +28,32 @@ def kind(value: Any) -> Any:
     return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None
 
 
+def lean(name: str) -> dict[str, Any]:
+    """Arguments under which a network is light enough to draw often."""
+    return {"vgg": {"hidden": 64}}.get(facts(name)["family"], {})
+
+
+# Of code paths whose every part another representative has too: the sweep of all variants proves them.
+ELSEWHERE = """
+    eca_resnet18 eca_resnet50 ecaresnext26t_32x4d resnet50c resnetaa50 resnetaa34d resnetblur50 resnetblur50d
+    resnext50d_32x4d senet154 seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d
+"""
+
+
 @functools.cache
 def representatives() -> list[str]:
-    """The smallest network of every code path."""
+    """The smallest network of every code path, but for those whose parts are proved elsewhere."""
     load_families()
+    elsewhere = {code_path(name) for name in ELSEWHERE.split()}
     smallest: dict[tuple, str] = {}
     for name in sorted(list_models(), key=lambda n: (facts(n)["params"], n)):
         smallest.setdefault(code_path(name), name)
-    return sorted(smallest.values())
+    return sorted(name for path, name in smallest.items() if path not in elsewhere)
 
 
+UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")  # their maps vanish on fewer pixels
 # Patches that overlap, or of two sizes, make uneven strides on few pixels; windows that are a share of them, none.
-SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64}
+SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64, **dict.fromkeys(UNPADDED, 107)}
 
 
 def small_size(name: str) -> int:
@@ -63,7 +77,7 @@ def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
     if "img_size" in variant:
         given.setdefault("img_size", small_size(name))
     torch.manual_seed(seed)
-    net = build(**{**variant, **given})
+    net = build(**{**variant, **lean(name), **given})
     randomise(net, seed)
     return net
 

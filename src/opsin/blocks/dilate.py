@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import nn
 
 from ..layers.conv import SameConv2d
+from ..layers.downsample import Downsample
 from .network import Network
 from .stage import Pyramid
 
@@ -35,12 +36,22 @@ def strided(pyramid: Pyramid) -> Iterator[tuple[nn.Module, int, int]]:
     return ((stage, before, after) for stage, (before, after) in zip(pyramid.stages, pairwise(strides)))
 
 
-def dilate_stage(stage: nn.Module, rate: int, behind: int) -> int:
-    for conv in (m for m in stage.modules() if isinstance(m, nn.Conv2d)):
-        here, rate = rate, behind if conv.stride[0] > 1 else rate
-        conv.stride = (1, 1)
-        if conv.kernel_size[0] > 1:
-            conv.dilation = (here, here)
-            if not isinstance(conv, SameConv2d):
-                conv.padding = (here * (conv.kernel_size[0] // 2), here * (conv.kernel_size[1] // 2))
+def dilate_stage(stage: nn.Module, before: int, behind: int) -> int:
+    rate = before
+    for m in stage.modules():
+        if isinstance(m, Downsample) and m.stride > 1:
+            m.stride, rate = 1, behind
+        elif isinstance(m, nn.Conv2d):
+            strided = m.stride[0] > 1
+            here, rate = (before, behind) if strided else (rate, rate)
+            m.stride = (1, 1)
+            spread(m, here)
     return behind
+
+
+def spread(conv: nn.Conv2d, rate: int) -> None:
+    """Give a convolution its dilation, and the padding that keeps the map's size."""
+    if conv.kernel_size[0] > 1:
+        conv.dilation = (rate, rate)
+        if not isinstance(conv, SameConv2d):
+            conv.padding = (rate * (conv.kernel_size[0] // 2), rate * (conv.kernel_size[1] // 2))

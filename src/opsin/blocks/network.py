@@ -63,7 +63,7 @@ class Network(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last features before pooling: a map (B, C, H, W), or tokens (B, P + N, C) with their prefix."""
-        return self.head.unpooled(self.backbone(x))
+        return self.head.unpooled(self.backbone(x, self.head.taps))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """From `forward_features` to logits (B, num_classes), or to the pooled vector (B, num_features)."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
-from ..layers import Conv, DropPath, relu
+from ..layers import AverageDown, Conv, DropPath, relu
 from ..width import Groups, Width, same
+
+Gate = Callable[[int], nn.Module]  # weighs the channels that leave a branch
+Shortcut = Callable[[int, int, int], nn.Module]  # of channels in, channels out, stride
 
 
 def shortcut(cin: int, cout: int, stride: int) -> nn.Module:
@@ -13,30 +18,57 @@ def shortcut(cin: int, cout: int, stride: int) -> nn.Module:
     return nn.Identity() if stride == 1 and same(cin, cout) else Conv(cin, cout, 1, stride, act=None)
 
 
-class Basic(nn.Module):
-    """act(conv2(conv1(x)) + shortcut(x)), both 3x3"""
+def averaged(cin: int, cout: int, stride: int) -> nn.Module:
+    """ResNet-D's shortcut, which sees every pixel: a mean over the stride, then the projection. arXiv:1812.01187"""
+    if stride == 1:
+        return shortcut(cin, cout, stride)
+    return nn.Sequential(AverageDown(stride), Conv(cin, cout, 1, act=None))
 
-    def __init__(self, cin: int, cout: int, stride: int = 1, drop: float = 0.0):
+
+class Basic(nn.Module):
+    """act(gate(conv2(conv1(x))) + shortcut(x)), both 3x3"""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        stride: int = 1,
+        drop: float = 0.0,
+        gate: Gate | None = None,
+        project: Shortcut = shortcut,
+    ):
         super().__init__()
         hidden = Width(cout, "hidden")
         self.conv1, self.conv2 = Conv(cin, hidden, 3, stride), Conv(hidden, cout, act=None)
-        self.shortcut, self.drop, self.act = shortcut(cin, cout, stride), DropPath(drop), relu()
+        self.gate, self.drop = gate(cout) if gate else nn.Identity(), DropPath(drop)
+        self.shortcut, self.act = project(cin, cout, stride), relu()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(self.conv2(self.conv1(x))) + self.shortcut(x))
+        return self.act(self.drop(self.gate(self.conv2(self.conv1(x)))) + self.shortcut(x))
 
 
 class Bottleneck(nn.Module):
-    """act(conv3(conv2(conv1(x))) + shortcut(x)): 1x1, 3x3, 1x1; the stride sits in the 3x3"""
+    """act(gate(conv3(conv2(conv1(x)))) + shortcut(x)): 1x1, 3x3, 1x1; the stride sits in the 3x3"""
 
-    def __init__(self, cin: int, cout: int, stride: int = 1, hidden: int = 64, groups: int = 1, drop: float = 0.0):
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        stride: int = 1,
+        hidden: int = 64,
+        groups: int = 1,
+        drop: float = 0.0,
+        gate: Gate | None = None,
+        project: Shortcut = shortcut,
+    ):
         super().__init__()
         a, b, groups = inner(hidden, groups)
         self.conv1, self.conv2, self.conv3 = Conv(cin, a, 1), Conv(a, b, 3, stride, groups), Conv(b, cout, 1, act=None)
-        self.shortcut, self.drop, self.act = shortcut(cin, cout, stride), DropPath(drop), relu()
+        self.gate, self.drop = gate(cout) if gate else nn.Identity(), DropPath(drop)
+        self.shortcut, self.act = project(cin, cout, stride), relu()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.drop(self.conv3(self.conv2(self.conv1(x)))) + self.shortcut(x))
+        return self.act(self.drop(self.gate(self.conv3(self.conv2(self.conv1(x))))) + self.shortcut(x))
 
 
 def inner(hidden: int, groups: int) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -23,13 +24,15 @@ RESNEXT = dict(arxiv="1611.05431", title="Aggregated Residual Transformations fo
 WIDE = dict(arxiv="1605.07146", title="Wide Residual Networks")
 
 
-def basic(cin: int, cout: int, stride: int, drop: float) -> nn.Module:
-    return Basic(cin, cout, stride, drop)
+def basic(cin: int, cout: int, stride: int, drop: float, **more: Any) -> nn.Module:
+    return Basic(cin, cout, stride, drop, **more)
 
 
-def bottleneck(cin: int, cout: int, stride: int, drop: float, groups: int = 1, base: int = 64) -> nn.Module:
+def bottleneck(
+    cin: int, cout: int, stride: int, drop: float, groups: int = 1, base: int = 64, **more: Any
+) -> nn.Module:
     """`base` is the inner width of the first stage, for all groups together."""
-    return Bottleneck(cin, cout, stride, cout * base // 256, groups, drop)
+    return Bottleneck(cin, cout, stride, cout * base // 256, groups, drop, **more)
 
 
 @family(
@@ -59,17 +62,44 @@ def resnet(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
+    more: dict[str, Any] = dict(
+        num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate
+    )
+    return assemble(depths, dims, block, **more)
+
+
+def seven(cin: int, cout: int) -> nn.Module:
+    return Conv(cin, cout, 7, 2)
+
+
+def max_pool(width: int) -> nn.Module:
+    return nn.MaxPool2d(3, 2, 1)
+
+
+def assemble(
+    depths: Sequence[int],
+    dims: Sequence[int],
+    block: Callable[..., nn.Module],
+    stem: Callable[[int, int], nn.Module] = seven,
+    first: int = 64,
+    pool: Callable[[int], nn.Module] = max_pool,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """A stem to `first` channels at stride 2, a pooling, four stages; `block(cin, cout, stride, drop)` fills them."""
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
-    stem = dims[0] if dims[0] == 64 else Width(64, "stem")  # the first basic block adds its input as it is
+    wide = dims[0] if dims[0] == first else Width(first, "stem")  # the first basic block adds its input as it is
     stages = [
         Stage(
             [block(cout if j else cin, cout, 1 if j or not i else 2, next(drop)) for j in range(depth)],
-            None if i else nn.MaxPool2d(3, 2, 1),
+            None if i else pool(wide),
         )
-        for i, (cin, cout, depth) in enumerate(zip([stem, *dims], dims, depths))
+        for i, (cin, cout, depth) in enumerate(zip([wide, *dims], dims, depths))
     ]
     head = Classifier(dims[-1], num_classes, drop=drop_rate)
-    net = Network(Pyramid(Conv(in_chans, stem, 7, 2), stages, [stem, *dims], [2, 4, 8, 16, 32]), head)
+    net = Network(Pyramid(stem(in_chans, wide), stages, [wide, *dims], [2, 4, 8, 16, 32]), head)
     initialise(net.backbone, conv=kaiming_out)
     return net
 

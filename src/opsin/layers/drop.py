@@ -16,11 +16,39 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
-        return x * kept.to(x.dtype) / (1 - self.rate)
+        return self.dropped(x, len(x), self.rate)
+
+    def dropped(self, x: Tensor, coins: int, rate: float) -> Tensor:
+        """`x` with a coin tossed for each sample, or one for all of them."""
+        kept = torch.rand(coins, *[1] * (x.ndim - 1), device=x.device) >= rate
+        return x * kept.to(x.dtype) / (1 - rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3g}"
+
+
+class DropLayer(DropPath):
+    """The paper's form: a residual branch is zeroed for the whole mini-batch, which makes the network shallower"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropped(x, 1, self.rate) if self.training and self.rate else x
+
+
+class ScheduledDropPath(DropPath):
+    """The rate rises linearly over training: `rate * progress`. Zoph et al., 2017, arXiv:1707.07012"""
+
+    progress = 0.0  # the share of training done
+
+    def forward(self, x: Tensor) -> Tensor:
+        rate = self.rate * self.progress
+        return self.dropped(x, len(x), rate) if self.training and rate else x
+
+
+def advance(model: nn.Module, progress: float) -> None:
+    """Tell every ScheduledDropPath of a model the share of training done, 0 to 1; call it before each step."""
+    for m in model.modules():
+        if isinstance(m, ScheduledDropPath):
+            m.progress = progress
 
 
 def ramp(rate: float, n: int) -> Iterator[float]:

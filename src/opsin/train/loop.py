@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import Mix, Preprocess, augmentation, batches
+from ..layers import advance
 from ..progress import duration, quiet, say, track
 from . import checkpoint, optim, plan
 from .distributed import World
@@ -203,6 +204,7 @@ class Run:
         done = state.epoch * self.plan.steps + state.step
         lr = settings.lr * state.lr_scale * rate(done, self.plan.total, settings.warmup, settings.min_lr)
         optim.set_rate(self.optim, lr)
+        advance(self.model, done / self.plan.total)
         torch.manual_seed(int(np.random.SeedSequence((self.seed, done, self.world.rank)).generate_state(1)[0]))
         loss, norm = self.gradient(x, y, self.plan.bf16)
         if not math.isfinite(norm):
