@@ -9,6 +9,7 @@ from opsin.blocks import FeatureMaps
 from opsin.convert import ConversionError, placed, rename, restore, tables
 from opsin.registry import builder, facts, list_models
 
+HEAVY = 4e8  # parameters: two such networks in float64 do not fit beside each other
 THEIRS = [name for name in list_models() if timm.is_model(name)]
 STRIDED = [n for n in representatives() if n in THEIRS and len(facts(n)["output_stride"]) > 1]
 
@@ -29,6 +30,8 @@ def pair(name: str, **given):
     build, variant = builder(name)
     if "img_size" in variant:
         given["img_size"] = small_size(name)
+    if facts(name)["params"] > HEAVY and "depth" in variant:
+        given["depth"] = 2
     ours = build(**{**variant, **given}).double().eval()
     theirs = timm.create_model(name, num_classes=1000, **given).double().eval()
     randomise(theirs)
@@ -83,7 +86,7 @@ def their_features(theirs, x, name: str) -> list:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(THEIRS) - set(representatives())))
 def test_same_numbers_in_every_variant(name):
-    if facts(name)["params"] > 4e8:
+    if facts(name)["params"] > HEAVY and "depth" not in builder(name)[1]:
         pytest.skip("more than 7 GB in float64")
     test_same_numbers_and_features(name)
 
