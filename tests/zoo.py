@@ -13,7 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
-SIZES += ("first",)
+SIZES += ("trained", "window", "head_dim", "stride", "first")
 
 
 def code_path(name: str) -> tuple:
@@ -35,7 +35,7 @@ def lean(name: str) -> dict[str, Any]:
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
+    dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
     seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
 """
@@ -52,14 +52,15 @@ def representatives() -> list[str]:
     return sorted(name for path, name in smallest.items() if path not in elsewhere)
 
 
-UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")
-LEAST = dict.fromkeys(UNPADDED, 107)  # pixels under which their maps vanish
+UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")  # their maps vanish on fewer pixels
+# Patches that overlap, or of two sizes, make uneven strides on few pixels; windows that are a share of them, none.
+SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64, **dict.fromkeys(UNPADDED, 107)}
 
 
 def small_size(name: str) -> int:
     """A side in pixels that is quick and legal."""
-    if facts(name)["family"] in LEAST:
-        return LEAST[facts(name)["family"]]
+    if facts(name)["family"] in SIDES:
+        return SIDES[facts(name)["family"]]
     multiple = ABOUT[name]["multiple"] if name in ABOUT else facts(name)["multiple"]
     return math.lcm(multiple, 32) if multiple * 4 > 32 else 64
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from opsin import create_model
-from opsin.deploy.fuse import fuse
+from opsin.deploy.fuse import fuse, unfused
 from opsin.deploy.plain import plain
 from opsin.width import Width, widths
 
@@ -71,3 +71,16 @@ def test_what_cannot_be_folded_stays():
         folded = fuse(model)
         assert sum(isinstance(m, nn.BatchNorm2d) for m in folded.modules()) > 0
         assert torch.allclose(folded(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_035", "efficientnet_b0", "densenet121"])
+def test_what_was_trained_folded_goes_back_into_the_network(name):
+    model, x = settle(create_model(name, num_classes=3)), torch.randn(2, 3, 64, 64)
+    folded = fuse(model)
+    with torch.no_grad():
+        for p in folded.parameters():
+            p += 0.01 * torch.randn_like(p)
+        made = unfused(folded, model)
+        wanted = folded(x)
+        assert made.state_dict().keys() == model.state_dict().keys()
+        assert (made.eval()(x) - wanted).abs().max() < 1e-4 * wanted.abs().max()

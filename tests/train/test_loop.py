@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import opsin
 from opsin.train import TrainError, finetune, loop
 from train.task import SETTINGS, SIDE, Net, digest, images
 
@@ -234,3 +235,14 @@ def test_a_real_network(tmp_path):
     settings = SETTINGS.changed({"epochs": 4, "mixup": 0.0, "cutmix": 0.0, "ema": 0.0, "lr": 1e-3, "augment": "hflip"})
     _, history = run(tmp_path, model, settings, train=images(side=36), val=images(30, 1, 32))
     assert history["epochs"][-1]["loss"] < history["epochs"][0]["loss"]
+
+
+def test_frozen_stages_stay_and_are_free_afterwards(tmp_path):
+    net = opsin.create_model("mobilenetv2_035", num_classes=3)
+    net.config["preprocessing"] = Net().config["preprocessing"] | {"size": [32, 32]}
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    settings = SETTINGS.changed({"epochs": 1, "freeze": 8, "freeze_norm": True, "ema": 0.0, "lr": 1e-2})
+    run(tmp_path, net, settings, train=images(32, side=32), val=images(30, 1, 32))
+    changed = {name.split(".")[2] for name, t in net.state_dict().items() if not torch.equal(t, before[name])}
+    assert {name for name in changed if name.isdigit()} == {"3", "4", "5", "6"}
+    assert all(p.requires_grad for p in net.parameters())

@@ -43,8 +43,9 @@ class Network(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head, self.config = backbone, head, {}
-        # Convolutions are faster so, and transposed maps cost nothing.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's signatures
+        for p in self.parameters():
+            if p.ndim == 4:  # convolutions over maps are faster so, and transposed maps cost nothing
+                p.data = p.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x, self.head.taps))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from ..channels.mlp import Mlp
@@ -11,7 +13,8 @@ from ..layers import DropPath, LayerNorm, Scale
 class PreNorm(nn.Module):
     """x + drop(scale1(mixer(norm1(x)))), then x + drop(scale2(mlp(norm2(x)))); channels last
 
-    `scale` is the first value of LayerScale's gains; without it there are none.
+    `scale` is the first value of LayerScale's gains; without it there are none. What else the block is given, such as
+    the grid that tokens come from, goes to the mixer.
     """
 
     def __init__(
@@ -30,6 +33,6 @@ class PreNorm(nn.Module):
         self.scale2 = nn.Identity() if scale is None else Scale(dim, scale)
         self.drop = DropPath(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.scale1(self.mixer(self.norm1(x))))
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        x = x + self.drop(self.scale1(self.mixer(self.norm1(x), *given)))
         return x + self.drop(self.scale2(self.mlp(self.norm2(x))))

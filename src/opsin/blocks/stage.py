@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -43,8 +44,9 @@ class Blocks(nn.Sequential):
             x = self.run(block, x)
         return x
 
-    def run(self, block: nn.Module, x: Tensor) -> Tensor:
-        return checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+    def run(self, block: nn.Module, *given: Any) -> Any:
+        again = self.checkpointing and self.training
+        return checkpoint(block, *given, use_reentrant=False) if again else block(*given)
 
 
 class Stage(nn.Module):

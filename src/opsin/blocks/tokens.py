@@ -46,18 +46,33 @@ class Tokens(nn.Module):
         self.blocks = Blocks(*blocks)
         self.widths, self.strides = [positions.dim] * len(self.blocks), [stride] * len(self.blocks)
 
-    def forward(self, x: Tensor, taps: Sequence[int] = (-1,)) -> Features:
+    def start(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Images to the sequence of tokens before the first block, and the rows and columns of its grid."""
         x = self.patches(x)
-        grid, x = x.shape[-2:], x.flatten(2).mT
-        n = x.shape[1]
+        grid, x = (x.shape[2], x.shape[3]), x.flatten(2).mT
         x = self.positions(self.prefix(x), grid) if self.positions.prefix else self.prefix(self.positions(x, grid))
-        wanted, made, leading = [tap % len(self.blocks) for tap in taps], {}, x.shape[1] - n
+        return x, grid
+
+    def forward(self, x: Tensor, taps: Sequence[int] = (-1,)) -> Features:
+        x, grid = self.start(x)
+        n = grid[0] * grid[1]
+        wanted, made = [tap % len(self.blocks) for tap in taps], {}
         for i, block in enumerate(islice(self.blocks, max(wanted) + 1)):
-            x = self.blocks.run(block, x)
+            x = self.run(block, x, grid)
             if i in wanted:
                 made[i] = x
-        maps = [made[i][:, leading:].mT.unflatten(2, grid) for i in wanted]
-        return Features(maps, [self.strides[i] for i in wanted], x, leading)
+        maps = [made[i][:, made[i].shape[1] - n :].mT.unflatten(2, grid) for i in wanted]
+        return Features(maps, [self.strides[i] for i in wanted], x, x.shape[1] - n)
+
+    def run(self, block: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.blocks.run(block, x)
+
+
+class GridTokens(Tokens):
+    """Tokens whose blocks are told the grid that they come from: block(x, (rows, columns))"""
+
+    def run(self, block: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return self.blocks.run(block, x, grid)
 
 
 class FirstToken(nn.Module):
@@ -72,6 +87,13 @@ class MeanToken(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1)
+
+
+class MeanPatch(nn.Module):
+    """(B, 1 + N, C) -> (B, C), the mean of all tokens but the class token"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 1:].mean(1)
 
 
 class TokenClassifier(Classifier):

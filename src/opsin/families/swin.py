@@ -31,10 +31,14 @@ class PatchMerging(nn.Module):
         self.norm, self.proj = LayerNorm(four, eps=1e-5), nn.Linear(four, cout, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        _, h, w, _ = x.shape
-        x = nn.functional.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
-        x = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
-        return self.proj(self.norm(x))
+        return self.proj(self.norm(folded(x)))
+
+
+def folded(x: Tensor) -> Tensor:
+    """2x2 neighbours as channels: (B, H, W, C) to (B, H/2, W/2, 4C), odd sides padded below and right with zeros."""
+    _, h, w, _ = x.shape
+    x = nn.functional.pad(x, (0, 0, 0, w % 2, 0, h % 2)) if h % 2 or w % 2 else x
+    return x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).permute(0, 1, 3, 4, 2, 5).flatten(3)
 
 
 @family(
@@ -98,3 +102,26 @@ TIMM = """
     norm                                                   -> head.before
     head.fc                                                -> head.fc
 """
+
+
+def torchvision_stage(s: int) -> str:
+    """Where torchvision keeps a stage: its blocks in `features.{2s+1}`, the merging before it in `features.{2s}`."""
+    theirs, ours = f"features.{2 * s + 1}", f"backbone.stages.{s}.blocks"
+    return f"""
+    features.{2 * s}.norm        -> backbone.stages.{s}.down.norm
+    features.{2 * s}.reduction   -> backbone.stages.{s}.down.proj
+    {theirs}.{{b}}.attn.relative_position_bias_table -> {ours}.{{b}}.mixer.bias.table
+    {theirs}.{{b}}.attn.relative_position_index ->
+    {theirs}.{{b}}.attn   -> {ours}.{{b}}.mixer.attn
+    {theirs}.{{b}}.mlp.0  -> {ours}.{{b}}.mlp.fc1
+    {theirs}.{{b}}.mlp.3  -> {ours}.{{b}}.mlp.fc2
+    {theirs}.{{b}}        -> {ours}.{{b}}
+"""
+
+
+TORCHVISION = """
+    features.0.0          -> backbone.stem.0
+    features.0.2          -> backbone.stem.1
+    norm                  -> head.before
+    head                  -> head.fc
+""" + "".join(map(torchvision_stage, range(4)))

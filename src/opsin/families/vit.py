@@ -2,7 +2,8 @@
 
 DeiT (Touvron et al., 2020, arXiv:2012.12877) trains it on ImageNet alone and adds a distillation token with a
 classifier of its own; DeiT III (Touvron et al., 2022, arXiv:2204.07118) scales the residuals and gives the class token
-no position.
+no position. DINOv2 (Oquab et al., 2023, arXiv:2304.07193) learns without labels, its giant with gated MLPs; registers
+(Darcet et al., 2023, arXiv:2309.16588) are four more tokens that keep the maps clean.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ..blocks import Network, PreNorm
 from ..blocks.classify import linear
 from ..blocks.tokens import FirstToken, MeanToken, Prefix, TokenClassifier, Tokens
+from ..channels.glu import SwiGlu
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm, ramp
 from ..layers.init import initialise, trunc02
@@ -32,6 +34,14 @@ VIT = about(
 )
 DEIT = dict(title="Training data-efficient image transformers & distillation through attention", arxiv="2012.12877")
 DEIT3 = dict(title="DeiT III: Revenge of the ViT", arxiv="2204.07118", scale=1e-6, placed=False)
+DINO2 = dict(title="DINOv2: Learning Robust Visual Features without Supervision", arxiv="2304.07193", scale=1e-5)
+REGISTERS = dict(
+    title="Vision Transformers Need Registers",
+    arxiv="2309.16588",
+    scale=1e-5,
+    tokens={"cls": 1, "reg": 4},
+    placed=False,
+)
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": dict(dim=192, depth=12, heads=3),
     "small": dict(dim=384, depth=12, heads=6),
@@ -41,6 +51,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "huge": dict(dim=1280, depth=32, heads=16),
     "giant": dict(dim=1408, depth=40, heads=16, ratio=48 / 11),
     "gigantic": dict(dim=1664, depth=48, heads=16, ratio=64 / 13),
+    "gated": dict(dim=1536, depth=40, heads=24, ratio=8 / 3, mlp=SwiGlu),
 }
 
 
@@ -138,6 +149,14 @@ DISTILLED = dict(tokens={"cls": 1, "dist": 1}, head=distilled)
     deit3_large_patch16_224=at("large", 16, 224, **DEIT3),
     deit3_large_patch16_384=at("large", 16, 384, **DEIT3),
     deit3_huge_patch14_224=at("huge", 14, 224, **DEIT3),
+    vit_small_patch14_dinov2=at("small", 14, 518, **DINO2),
+    vit_base_patch14_dinov2=at("base", 14, 518, **DINO2),
+    vit_large_patch14_dinov2=at("large", 14, 518, **DINO2),
+    vit_giant_patch14_dinov2=at("gated", 14, 518, **DINO2),
+    vit_small_patch14_reg4_dinov2=at("small", 14, 518, **REGISTERS),
+    vit_base_patch14_reg4_dinov2=at("base", 14, 518, **REGISTERS),
+    vit_large_patch14_reg4_dinov2=at("large", 14, 518, **REGISTERS),
+    vit_giant_patch14_reg4_dinov2=at("gated", 14, 518, **REGISTERS),
 )
 def vit(
     dim: int,
@@ -145,6 +164,7 @@ def vit(
     heads: int,
     patch: int = 16,
     ratio: float = 4.0,
+    mlp: Callable[[int, float], nn.Module] = Mlp,
     tokens: Mapping[str, int] = MappingProxyType({"cls": 1}),
     head: Callable[..., nn.Module] = token,
     scale: float | None = None,
@@ -158,7 +178,7 @@ def vit(
     """`tokens` stand before the patches', and have positions when `placed`; `scale` starts LayerScale."""
     rows, columns = grid(img_size, patch)
     dim, drop = Width(dim, "dim"), ramp(drop_path_rate, depth)
-    blocks = [PreNorm(dim, Attention(dim, heads), Mlp(dim, ratio), next(drop), scale=scale) for _ in range(depth)]
+    blocks = [PreNorm(dim, Attention(dim, heads), mlp(dim, ratio), next(drop), scale=scale) for _ in range(depth)]
     positions = Positions(dim, (rows, columns), sum(tokens.values()) if placed else 0)
     prefix = Prefix(dim, tokens) if tokens else None
     backbone = Tokens(nn.Conv2d(in_chans, dim, patch, patch), prefix, positions, blocks, patch)
@@ -170,6 +190,7 @@ def vit(
 TIMM = """
     cls_token                 -> backbone.prefix.cls
     dist_token                -> backbone.prefix.dist
+    reg_token                 -> backbone.prefix.reg
     pos_embed                 -> backbone.positions.table
     patch_embed.proj          -> backbone.patches
     blocks.{b}.attn           -> backbone.blocks.{b}.mixer

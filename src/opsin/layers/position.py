@@ -42,6 +42,24 @@ class Positions(nn.Module):
         return x + (self.table if tuple(grid) == self.grid else resampled(self.table, self.prefix, self.grid, grid))
 
 
+class MapPositions(nn.Module):
+    """x + table, over maps (B, C, rows, columns); on another grid than its own the table is resampled, bicubic"""
+
+    axes = {"table": (None, "dim")}
+    no_decay = ("table",)
+
+    def __init__(self, dim: int, grid: tuple[int, int]):
+        super().__init__()
+        self.dim, self.grid = dim, grid
+        self.table = nn.Parameter(torch.empty(1, dim, *grid))
+        nn.init.trunc_normal_(self.table, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[-2:]) == self.grid:
+            return x + self.table
+        return x + F.interpolate(self.table, x.shape[-2:], mode="bicubic", antialias=True)
+
+
 def resampled(table: Tensor, prefix: int, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """A (1, P + N, C) table of positions on the grid `old`, on the grid `new`; the prefix stays."""
     on_grid = table[:, prefix:].unflatten(1, old).movedim(-1, 1)
@@ -67,8 +85,21 @@ class RelativeBias(nn.Module):
         return self.table[self.index].permute(2, 0, 1)
 
 
-def offsets(window: int) -> Tensor:
-    """For every pair of pixels of a window, the row of the bias table: (N, N)."""
-    y, x = torch.arange(window**2) // window, torch.arange(window**2) % window
-    dy, dx = y[:, None] - y + window - 1, x[:, None] - x + window - 1
-    return dy * (2 * window - 1) + dx
+def offsets(rows: int, columns: int | None = None) -> Tensor:
+    """For every pair of pixels of a window (a square for no `columns`), the row of the bias table: (N, N)."""
+    columns = columns or rows
+    at = torch.arange(rows * columns)
+    y, x = at // columns, at % columns
+    dy, dx = y[:, None] - y + rows - 1, x[:, None] - x + columns - 1
+    return dy * (2 * columns - 1) + dx
+
+
+class NoPositions(nn.Module):
+    """Tokens as they are, for networks that know places by other means"""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim, self.prefix = dim, 0
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        return x

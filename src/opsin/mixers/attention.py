@@ -11,11 +11,11 @@ from ..width import Concat, Groups, Width
 class Attention(nn.Module):
     """proj(softmax(q k^T / sqrt(d) + bias) v) over tokens (B, N, C); `bias` joins the logits"""
 
-    def __init__(self, dim: int, heads: int):
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True):
         super().__init__()
         self.heads = heads if isinstance(heads, Width) else Width(heads, "heads")
         inner = Groups(self.heads, dim // heads)
-        self.qkv = nn.Linear(dim, Concat(inner, inner, inner))
+        self.qkv = nn.Linear(dim, Concat(inner, inner, inner), bias=qkv_bias)
         self.proj = nn.Linear(inner, dim)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,30 +16,53 @@ from .attention import Attention
 class WindowAttention(nn.Module):
     """attention + relative bias inside squares of a (B, H, W, C) map, the grid rolled by `shift` pixels
 
-    Maps that windows do not fill are padded below and right with zeros, which take part in the attention.
+    Maps that windows do not fill are padded below and right with zeros, which take part in the attention. `attention`
+    and `bias` are made of (dim, heads) and (heads, window).
     """
 
-    def __init__(self, dim: int, heads: int, window: int = 7, shift: int = 0):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        window: int = 7,
+        shift: int = 0,
+        attention: Callable[[int, int], nn.Module] = Attention,
+        bias: Callable[[int, int], nn.Module] = RelativeBias,
+    ):
         super().__init__()
         self.window, self.shift = window, shift
         heads = Width(heads, "heads")
-        self.bias, self.attn = RelativeBias(heads, window), Attention(dim, heads)
+        self.bias, self.attn = bias(heads, window), attention(dim, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        (b, h, w, c), n = x.shape, self.window
+        (_, h, w, _), n = x.shape, self.window
         s = 0 if min(h, w) <= n else self.shift  # one window: nothing to shift
         if h % n or w % n:
             x = F.pad(x, (0, 0, 0, -w % n, 0, -h % n))
-        rows, cols = x.shape[1] // n, x.shape[2] // n
         bias = self.bias()[None]
         if s:
             x = x.roll((-s, -s), (1, 2))
-            bias = (bias + shift_mask(rows * n, cols * n, n, s, x.device).to(bias.dtype)).repeat(b, 1, 1, 1)
-        x = x.reshape(b, rows, n, cols, n, c).transpose(2, 3).reshape(-1, n * n, c)
-        x = self.attn(x, bias).reshape(b, rows, cols, n, n, -1).transpose(2, 3).reshape(b, rows * n, cols * n, -1)
+            mask = shift_mask(x.shape[1], x.shape[2], n, s, x.device).to(bias.dtype)
+            bias = (bias + mask).repeat(x.shape[0], 1, 1, 1)
+        windows, grid = parted(x, n)
+        x = whole(self.attn(windows, bias), n, grid)
         if s:
             x = x.roll((s, s), (1, 2))
         return x[:, :h, :w] if h % n or w % n else x
+
+
+def parted(x: Tensor, window: int) -> tuple[Tensor, tuple[int, int]]:
+    """Windows (B rows columns, window^2, C) of a map (B, H, W, C) that they fill, and how many rows and columns."""
+    b, h, w, c = x.shape
+    rows, cols = h // window, w // window
+    x = x.reshape(b, rows, window, cols, window, c).transpose(2, 3)
+    return x.reshape(-1, window * window, c), (rows, cols)
+
+
+def whole(x: Tensor, window: int, grid: tuple[int, int]) -> Tensor:
+    """The inverse of `parted`."""
+    x = x.reshape(-1, *grid, window, window, x.shape[-1]).transpose(2, 3)
+    return x.reshape(x.shape[0], grid[0] * window, grid[1] * window, -1)
 
 
 def shift_mask(h: int, w: int, window: int, shift: int, device: torch.device) -> Tensor:

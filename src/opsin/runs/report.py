@@ -137,7 +137,7 @@ def stages(done: Mapping[str, Any]) -> list[dict[str, Any]]:
     labels = {
         "probe": "linear probe on frozen features",
         "finetuned": "fine-tuned",
-        "reprobed": "linear probe on the fine-tuned features",
+        "reprobed": "fine-tuned, averaged with a probe of all its stages",
     }
     rows = [(name, labels[name], told) for name, told in done["made"].items() if told]
     return [

@@ -28,7 +28,7 @@ from .frozen import Frozen
 from .settings import Settings
 from .steps import Steps, append
 
-RESERVE = 0.27  # of the time given, for what comes behind fine-tuning
+RESERVE = 0.2  # of the time given, for what comes behind fine-tuning
 LONG = 60.0  # times the training images' latencies: with so much time, some ten epochs, crops pay
 LOOKS = 0.1  # of the time given, for more looks at the training images by the probe
 
@@ -160,12 +160,12 @@ class Run:
         return {"history": history, "val": self.scored(net, row, "val")}
 
     def reprobed(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
-        """A probe once more, on the features of all stages of the fine-tuned network, in place of its classifier."""
+        """A probe once more, on the features of all stages of the fine-tuned network, averaged with its classifier."""
         tuned = load(self.work / "finetuned")
         kept = [name for name in transfer.FLIPS if flips[name]["kept"]]
         whole = transfer.poured(self.filled(row, row["base"]), tuned)
         found = self.fitted(self.frozen(row, whole), row, kept)
-        net = transfer.poured(self.network(row, found.as_linear()), tuned)
+        net = transfer.poured(self.network(row, transfer.averaged(found.as_linear(), tuned.get_classifier())), tuned)
         save(net, self.work / "reprobed")
         return {"probe": found.as_dict(), "val": self.scored(net, row, "val")}
 

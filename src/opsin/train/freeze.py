@@ -6,11 +6,11 @@ from typing import Any
 
 
 def freeze(model: Any, stride: int) -> None:
-    """Stop the gradient of the stem and of stages up to the last one whose map has at most this stride.
+    """Stop the gradient of the stem and of stages up to the last one whose map has at most this stride (0: of nothing).
 
     Only backbones that are stems and stages in a row have such a place; others are trained whole.
     """
-    backbone = model.backbone
+    backbone = getattr(model, "backbone", None)
     ends, strides = getattr(backbone, "ends", []), getattr(backbone, "strides", [])
     last = max((end for end, here in zip(ends, strides) if here <= stride), default=-1)
     if last >= 0:

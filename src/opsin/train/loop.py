@@ -33,7 +33,7 @@ from .state import BEST, LAST, State, load, save
 
 Images = tuple[NDArray[Any], NDArray[Any]]
 
-LATE = 1.3
+LATE = 1.1
 """A run that takes this many times its time stops at the end of an epoch, its schedule unfinished."""
 
 RETRY = 0.1
