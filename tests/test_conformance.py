@@ -23,6 +23,8 @@ FREE = (
     "stem.conv.weight",
     "stem.0.weight",
     "stem.0.conv.weight",
+    "stem.conv.convs.0.conv.weight",
+    "stem.conv.point.conv.weight",
     "patches.weight",
     "fc.weight",
     "fc.bias",

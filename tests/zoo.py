@@ -36,8 +36,9 @@ def lean(name: str) -> dict[str, Any]:
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
     vit_giant_patch14_reg4_dinov2
-    eca_resnet18 eca_resnet50 ecaresnext26t_32x4d resnet50c resnetaa50 resnetaa34d resnetblur50 resnetblur50d
-    resnext50d_32x4d senet154 seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d
+    dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d nasnetalarge
+    repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
+    seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
 """
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
 from torch import Tensor, nn
 
 from opsin.families import ddrnet as ddr
+from opsin.families import dla as dla_family
+from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, Gaussian, InPieces, NonLocal
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
@@ -28,4 +33,63 @@ def ddrnet(build: dict, case: str) -> Rebuilt:
     return Rebuilt(net, ddr.AUTHORS_39 if variant.get("halves") == 2 else ddr.AUTHORS_23, numbered)
 
 
-SYSTEMS = {"ddrnet": ddrnet}
+def dla(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        make, given = BUILDERS[build["variant"]]
+    else:
+        make, blocks = dla_family.dla, {"BasicBlock": dla_family.basic, "Bottleneck": dla_family.bottleneck}
+        grouped = partial(dla_family.bottleneck, groups=build["cardinality"])
+        root = dla_family.ResidualRoot if build.get("residual_root") else dla_family.Root
+        given = dict(depths=build["levels"][2:], dims=build["channels"], root=root)
+        given |= dict(block=blocks.get(build["block"], grouped), num_classes=build["num_classes"])
+    return Rebuilt(make(**given), dla_family.authors(given["depths"]), lambda net, x: {"out": net(*x)})
+
+
+NON_LOCAL = """
+    {at}g      -> {at}value
+    {at}out    -> {at}proj_out
+    {at}theta  -> {at}affinity.query
+    {at}phi    -> {at}affinity.key
+    {at}wf     -> {at}affinity.weigh
+    {at}bn     -> {at}norm
+    {at}bn_s   -> {at}norm.weight
+    {at}bn_b   -> {at}norm.bias
+"""
+
+
+def non_local(build: dict, case: str) -> Rebuilt:
+    frames, space = build.get("group_size"), build.get("nd", 3 if build.get("group_size") else 2)
+    forms = {"embedded": Embedded, "gaussian": Gaussian, "dot": DotProduct, "concat": Concatenation}
+    affinity = forms[build.get("mode", "embedded")]
+    if affinity is Embedded and not build.get("scale", True):
+        affinity = partial(Embedded, scale=1.0)
+    pool = {2: nn.MaxPool2d(2), 3: nn.MaxPool3d((1, 2, 2))}[space] if build.get("pool", True) else None
+    norm = {"bn": BATCH, "affine": Affine, "none": nn.Identity}[build.get("norm", "bn")]
+    block: nn.Module = NonLocal(build["dim"], affinity=affinity, pool=pool, norm=norm)
+    table = NON_LOCAL.replace("{at}", "block." if frames else "")
+    return Rebuilt(InPieces(block, frames) if frames else block, table, backwards)
+
+
+BATCH = partial(nn.BatchNorm1d, eps=1.0000001e-5)
+OURS = {"theta": "affinity.query", "out": "proj_out", "wf": "affinity.weigh"}
+
+
+def backwards(block: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    """The block's output, the affinities, and gradients of sum(output * dy)."""
+    x, dy = given
+    with torch.enable_grad():
+        out = block(x.requires_grad_())
+        (out * dy).sum().backward()
+    made = {"out": out, "d_x": x.grad}
+    parts = dict(block.named_parameters())
+    made |= {
+        f"d:{theirs}.weight": parts[f"{o}.weight"].grad[..., None]
+        for theirs, o in OURS.items()
+        if f"{o}.weight" in parts
+    }
+    if isinstance(block, NonLocal):
+        made["weights"] = block.affinity(x.flatten(2), block.pool(x).flatten(2))
+    return {name: t.detach() for name, t in made.items()}
+
+
+SYSTEMS = {"ddrnet": ddrnet, "dla": dla, "non_local": non_local}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class Row(nn.Sequential):
     `width` is what it makes.
     """
 
-    def __init__(self, cin: int, *steps: tuple, pool: nn.Module | None = None):
+    def __init__(self, cin: int, *steps: tuple[Any, ...], pool: nn.Module | None = None):
         super().__init__()
         if pool:
             self.pool = pool

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from ..layers.init import initialise
 from ..registry import family
 from .inception_v4 import PAPER, average, halve_squares, largest, rules
 
-Steps = Sequence[tuple]
+Steps = Sequence[tuple[Any, ...]]
 SCALES = (0.17, 0.10, 0.20)
 
 
@@ -34,7 +35,9 @@ class Residual(nn.Module):
         return self.act(x + self.scale * self.drop(self.proj(self.branches(x))))
 
 
-def residuals(down: nn.Module, dim: int, rows: Sequence[Steps], depth: int, scale: float, drop: Iterator) -> Stage:
+def residuals(
+    down: nn.Module, dim: int, rows: Sequence[Steps], depth: int, scale: float, drop: Iterator[float]
+) -> Stage:
     return Stage([Residual(dim, rows, scale, next(drop)) for _ in range(depth)], down)
 
 

@@ -6,6 +6,7 @@ would lose. The auxiliary classifier on the last 17x17 map regularises training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch.nn.functional as F
@@ -108,7 +109,7 @@ class Supervised(Classifier):
         self.auxiliary.reset(num_classes)
 
 
-def stage(down: nn.Module, width: int, *blocks: partial) -> tuple[Stage, int]:
+def stage(down: nn.Module, width: int, *blocks: Callable[[int], Branches]) -> tuple[Stage, int]:
     """A stage of modules, each reading what the one before made, and the width of the last."""
     made = []
     for block in blocks:
