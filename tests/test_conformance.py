@@ -31,6 +31,7 @@ FREE = (
     *(f"fc.{i}.{name}" for i in range(2) for name in ("weight", "bias")),  # a classifier a branch
     *(part for i in (0, 1) for part in (f"patches.{i}.weight", f"patches.{i}.0.weight", f"positions.{i}.table")),
     "pixels.proj.weight",
+    "stages.0.down.0.weight",
     "patches.conv.weight",
     *(f"positions.{axis}" for axis in ("space", "time")),
     *(f"offsets.{axis}" for axis in "thw"),
