@@ -35,6 +35,10 @@ FREE = (
     *(f"fc.{i}.{name}" for i in range(2) for name in ("weight", "bias")),  # a classifier a branch
     *(part for i in (0, 1) for part in (f"patches.{i}.weight", f"patches.{i}.0.weight", f"positions.{i}.table")),
     "pixels.proj.weight",
+    "stages.0.down.0.weight",
+    "patches.conv.weight",
+    *(f"positions.{axis}" for axis in ("space", "time")),
+    *(f"offsets.{axis}" for axis in "thw"),
     "where.weight",  # reads an offset and its square
     "prefix.cls",  # tokens
     "prefix.reg",
@@ -184,6 +188,8 @@ def silenced(name: str, keep):
 
 
 def silence(net, width, keep) -> None:
+    if len(keep) == width:  # a single head stays
+        return
     gone = {id(width): torch.tensor(sorted(set(range(width)) - set(keep)))}
     for m in net.modules():
         for tensor, dims in axes(m).items():

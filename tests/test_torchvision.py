@@ -8,6 +8,7 @@ from zoo import apart, randomise
 from opsin import create_model
 from opsin.convert import placed, rename, restore, tables
 from opsin.families.inception_v3 import PUBLISHED
+from opsin.families.mvit import TORCHVISION_BLOCK, TORCHVISION_ENDS, numbered
 from opsin.families.vgg import TABLE_A_BN
 from opsin.registry import builder, facts
 
@@ -16,6 +17,8 @@ TWINS = {
     "swin_tiny_patch4_window7_224": ("swin_t", (1, 3, 64, 96)),
     "swin_small_patch4_window7_224": ("swin_s", (1, 3, 64, 96)),
     "swin_base_patch4_window7_224": ("swin_b", (1, 3, 64, 96)),
+    "mvit_v1_b": ("mvit_v1_b", (1, 3, 16, 224, 224)),
+    "mvit_v2_s": ("mvit_v2_s", (1, 3, 16, 224, 224)),
 }
 SMALLEST = ("swin_tiny_patch4_window7_224",)
 
@@ -40,16 +43,19 @@ def test_names_and_shapes(name):
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_same_numbers_in_both_directions(name):
-    ours, theirs = (net.double().eval() for net in both(name))
-    x = torch.randn(TWINS[name][1]).double()
+    compare(*both(name), rules(name), TWINS[name][1])
+
+
+def compare(ours, theirs, table: str, shape: tuple[int, ...]) -> None:
+    """The same numbers from one set of random weights, theirs in ours and ours in theirs."""
+    ours, theirs, x = ours.double().eval(), theirs.double().eval(), torch.randn(shape).double()
     randomise(theirs)
-    shapes = ours.state_dict()
-    ours.load_state_dict({k: v.reshape(shapes[k].shape) for k, v in rename(theirs.state_dict(), rules(name)).items()})
+    shapes, names = ours.state_dict(), theirs.state_dict()
+    ours.load_state_dict({k: v.reshape(shapes[k].shape) for k, v in rename(names, table).items()})
     with torch.no_grad():
         assert apart(ours(x), theirs(x)) < 1e-9
     randomise(ours, seed=7)
-    names = theirs.state_dict()
-    back = restore(ours.state_dict(), names, rules(name))
+    back = restore(ours.state_dict(), names, table)
     theirs.load_state_dict({k: v.reshape(names[k].shape) for k, v in back.items()}, strict=False)
     with torch.no_grad():
         assert apart(ours(x), theirs(x)) < 1e-9
@@ -86,3 +92,41 @@ def test_vgg_with_its_fully_connected_layers():
     x = torch.randn(1, 3, 224, 224).double()
     with torch.no_grad():
         assert apart(ours(x), theirs(x)) < 1e-9
+
+
+def video(version: int, depths: tuple[int, ...]):
+    """torchvision's MViT of a few narrow blocks, and what builds ours of the same sizes."""
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    dims, settings = [16 * 2**s for s in range(len(depths))], []
+    for s, depth in enumerate(depths):
+        for b in range(depth):
+            first, last = s > 0 and b == 0, b == depth - 1 and s + 1 < len(depths)
+            cin = dims[s - 1] if first and version == 2 else dims[s]
+            cout = dims[s + 1] if last and version == 1 else dims[s]
+            strided = [1, 2, 2] if first else [1, 1, 1]
+            kernel_q, stride_q = ([3, 3, 3], strided) if first or version == 2 else ([], [])
+            kv = max(8 // 2**s, 1)
+            settings.append(MSBlockConfig(2**s, cin, cout, kernel_q, [3, 3, 3], stride_q, [1, kv, kv]))
+    two = version == 2
+    given = dict(residual_pool=two, residual_with_cls_embed=not two, rel_pos_embed=two, proj_after_attn=two)
+    theirs = MViT(spatial_size=(64, 64), temporal_size=4, block_setting=settings, num_classes=7, **given)
+    name = "mvit_v2_s" if two else "mvit_v1_b"
+    ours = builder(name)[0](depths=depths, dim=16, frames=4, img_size=64, num_classes=7)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_video_networks_in_both_directions(version):
+    depths = (1, 2, 1, 2)
+    ours, theirs = video(version, depths)
+    compare(ours, theirs, TORCHVISION_ENDS + numbered(depths, TORCHVISION_BLOCK), (2, 3, 4, 64, 64))
+    still = torch.randn(1, 3, 64, 64).double()
+    with torch.no_grad():
+        assert torch.equal(ours(still), ours(still[:, :, None].expand(-1, -1, 4, -1, -1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mvit_v1_b", "mvit_v2_s"])
+def test_whole_video_networks(name):
+    compare(*both(name), rules(name), TWINS[name][1])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from opsin.blocks.tokens import FirstToken, MeanToken
+from opsin.families import cvt as conv
 from opsin.families import ddrnet as ddr
 from opsin.families import dla as dla_family
+from opsin.families import mvit as mv
 from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, Gaussian, InPieces, NonLocal
 from opsin.registry import BUILDERS
 
@@ -92,4 +96,31 @@ def backwards(block: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
     return {name: t.detach() for name, t in made.items()}
 
 
-SYSTEMS = {"ddrnet": ddrnet, "dla": dla, "non_local": non_local}
+def mvit(build: dict, case: str) -> Rebuilt:
+    depth, changes = build.get("MVIT.DEPTH", 16), [at for at, _ in build.get("MVIT.DIM_MUL", [[1, 2], [3, 2], [14, 2]])]
+    depths = [b - a for a, b in pairwise([0, *changes, depth])]
+    names = {"MVIT.EMBED_DIM": "dim", "MODEL.NUM_CLASSES": "num_classes", "DATA.TRAIN_CROP_SIZE": "img_size"}
+    given = {ours: build[theirs] for theirs, ours in names.items() if theirs in build}
+    if "MVIT.POOL_KV_STRIDE_ADAPTIVE" in build:
+        given["shrink"] = build["MVIT.POOL_KV_STRIDE_ADAPTIVE"][-1]
+    if build["base"].startswith("ImageNet"):
+        return Rebuilt(mv.mvit(depths, **given), mv.ENDS + mv.IMAGE + mv.numbered(depths, mv.BLOCK), single)
+    net = mv.mvit_video(depths, frames=build.get("DATA.NUM_FRAMES", 16), **given)
+    return Rebuilt(net, mv.ENDS + mv.VIDEO + mv.numbered(depths, mv.BLOCK), single)
+
+
+def single(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    return {"out": module(*given)}
+
+
+def cvt(build: dict, case: str) -> Rebuilt:
+    spec = build["spec"]
+    given = {ours: tuple(spec[theirs]) for theirs, ours in CVT_SIZES.items()}
+    local = [{"dw_bn": conv.dwconv, "avg": conv.average}[method] for method in spec["QKV_PROJ_METHOD"]]
+    pool = FirstToken if spec["CLS_TOKEN"][-1] else MeanToken
+    net = conv.cvt(**given, local=local, pool=pool, num_classes=build["num_classes"])
+    return Rebuilt(net, conv.AUTHORS, single)
+
+
+CVT_SIZES = {"DEPTH": "depths", "DIM_EMBED": "dims", "NUM_HEADS": "heads"}
+SYSTEMS = {"cvt": cvt, "ddrnet": ddrnet, "dla": dla, "mvit": mvit, "non_local": non_local}

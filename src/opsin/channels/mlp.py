@@ -8,12 +8,12 @@ from ..width import Width
 
 
 class Mlp(nn.Module):
-    """fc2(act(fc1(x))), `ratio` times as wide inside; channels last"""
+    """fc2(act(fc1(x))), `ratio` times as wide inside, `cout` channels out (as many as in by default); channels last"""
 
-    def __init__(self, dim: int, ratio: float = 4.0, act: Callable[[], nn.Module] = nn.GELU):
+    def __init__(self, dim: int, ratio: float = 4.0, act: Callable[[], nn.Module] = nn.GELU, cout: int | None = None):
         super().__init__()
         hidden = Width(int(dim * ratio), "hidden")
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), act(), nn.Linear(hidden, dim)
+        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), act(), nn.Linear(hidden, dim if cout is None else cout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))

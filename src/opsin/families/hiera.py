@@ -1,0 +1,148 @@
+"""Hiera: MViTv2 without the trimmings, which masked pretraining makes superfluous. Ryali et al., 2023, arXiv:2306.00989
+
+Early stages attend inside mask units, squares that masking hides whole; queries are pooled by a plain maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..blocks import Classifier, Network, Pyramid
+from ..blocks.stage import LastStage
+from ..channels.mlp import Mlp
+from ..layers import DropPath, LayerNorm, ramp
+from ..layers.init import initialise, trunc02
+from ..layers.position import Positions, grid
+from ..mixers.window import parted, whole
+from ..registry import about, family
+from ..width import Concat, Groups, Width, each, same
+
+UNIT = 8  # side of a mask unit on the first map
+
+
+def halved(x: Tensor) -> Tensor:
+    """The maximum of 2x2 neighbours of a (B, H, W, C) map."""
+    return x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).amax((2, 4))
+
+
+def unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+class UnitAttention(nn.Module):
+    """proj(softmax(pool(q) k^T / sqrt(d)) v) inside squares of `side` pixels of a (B, H, W, C) map; 0: the whole map"""
+
+    def __init__(self, dim: int, cout: int, heads: int, side: int, pool: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.heads, self.side, self.pool = Width(heads, "heads"), side, pool
+        inner = Groups(self.heads, cout // heads)
+        self.qkv, self.proj = nn.Linear(dim, Concat(inner, inner, inner)), nn.Linear(inner, cout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        q = self.pool(q)
+        side = self.side * q.shape[1] // x.shape[1]
+        (q, cells), k, v = self.squares(q, side), self.squares(k, self.side)[0], self.squares(v, self.side)[0]
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        y = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return whole(y, side, cells) if side else y.unflatten(1, cells)
+
+    def squares(self, x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
+        return parted(x, side) if side else (x.flatten(1, 2), (x.shape[1], x.shape[2]))
+
+
+class HieraBlock(nn.Module):
+    """x = pool(widen(norm1(x)) or x) + drop(attn(norm1(x))), then x + drop(mlp(norm2(x)))"""
+
+    def __init__(self, dim: int, cout: int, heads: int, side: int, drop: float = 0.0):
+        super().__init__()
+        self.widen = None if same(dim, cout) else nn.Linear(dim, cout)
+        self.pool = unchanged if self.widen is None else halved
+        self.norm1, self.attn = LayerNorm(dim), UnitAttention(dim, cout, heads, side, self.pool)
+        self.norm2, self.mlp, self.drop = LayerNorm(cout), Mlp(cout), DropPath(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        x = x if self.widen is None else self.pool(self.widen(normed))
+        x = x + self.drop(self.attn(normed))
+        return x + self.drop(self.mlp(self.norm2(x)))
+
+
+class Placed(nn.Module):
+    """positions(patches(x)), a map"""
+
+    def __init__(self, patches: nn.Module, positions: nn.Module):
+        super().__init__()
+        self.patches, self.positions = patches, positions
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)
+        sides = (x.shape[2], x.shape[3])
+        return self.positions(x.flatten(2).mT, sides).mT.unflatten(2, sides)
+
+
+SMALL: dict[str, Any] = dict(depths=(1, 2, 11, 2))
+BASE: dict[str, Any] = dict(depths=(2, 3, 16, 3))
+
+
+@family(
+    about(
+        title="Hiera: A Hierarchical Vision Transformer without the Bells-and-Whistles",
+        arxiv="2306.00989",
+        licence="Apache-2.0",
+        multiple=32,
+    ),
+    hiera_tiny_224=dict(depths=(1, 2, 7, 2)),
+    hiera_small_224=SMALL,
+    hiera_base_224=BASE,
+    hiera_base_plus_224=dict(**BASE, dim=112, heads=2),
+    hiera_large_224=dict(depths=(2, 6, 36, 4), dim=144, heads=2),
+    hiera_huge_224=dict(depths=(2, 6, 36, 4), dim=256, heads=4),
+)
+def hiera(
+    depths: Sequence[int],
+    dim: int = 96,
+    heads: int = 1,
+    img_size: int = 224,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """The first block of a later stage widens and pools, still inside the units of the stage before."""
+    dims, drop = each(*[dim * 2**s for s in range(4)]), ramp(drop_path_rate, sum(depths))
+
+    def block(s: int, b: int) -> nn.Module:
+        first = s > 0 and b == 0
+        before = s - first  # the stage whose map the block sees
+        side = UNIT // 2**before if before < 2 else 0
+        return HieraBlock(dims[before], dims[s], heads * 2**s, side, next(drop))
+
+    stem = Placed(nn.Conv2d(in_chans, dims[0], 7, 4, 3), Positions(dims[0], grid(img_size, 4)))
+    stages = [LastStage([block(s, b) for b in range(depth)]) for s, depth in enumerate(depths)]
+    head = Classifier(dims[-1], num_classes, after=LayerNorm(dims[-1]), drop=drop_rate)
+    net = Network(Pyramid(stem, stages, [dims[0], *dims], [4, 4, 8, 16, 32]), head)
+    initialise(net, linear=trunc02)
+    return net
+
+
+def numbered(*depths: int) -> str:
+    """Rules for blocks counted from input to output."""
+    places = [f"backbone.stages.{s}.blocks.{b}" for s, depth in enumerate(depths) for b in range(depth)]
+    return ENDS + "".join(f"blocks.{i}.proj -> {at}.widen\nblocks.{i} -> {at}\n" for i, at in enumerate(places))
+
+
+ENDS = """
+    patch_embed.proj    -> backbone.stem.patches
+    pos_embed           -> backbone.stem.positions.table
+    head.norm           -> head.after
+    head.fc             -> head.fc
+"""
+TIMM_12 = numbered(1, 2, 7, 2)
+TIMM_16 = numbered(1, 2, 11, 2)
+TIMM_24 = numbered(2, 3, 16, 3)
+TIMM_48 = numbered(2, 6, 36, 4)
