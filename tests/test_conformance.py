@@ -131,7 +131,7 @@ def test_survives_narrowing_every_width(name):
         y = thin(x)
         borrowed = functional_call(narrow(net, keep), slices(net, keep), (x,))
     assert y.isfinite().all()
-    assert torch.equal(y, borrowed)
+    assert apart(borrowed, y) < 1e-5  # views are strided otherwise than copies, and summed in another order
     assert sum(p.numel() for p in thin.parameters()) < sum(p.numel() for p in net.parameters())
     assert thin.num_features == int(thin.head.width)
 

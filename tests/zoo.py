@@ -24,6 +24,8 @@ def code_path(name: str) -> tuple:
 def kind(value: Any) -> Any:
     if isinstance(value, functools.partial):
         return value.func.__qualname__, *((k, kind(v)) for k, v in sorted(value.keywords.items()) if k not in SIZES)
+    if isinstance(value, tuple):
+        return tuple(map(kind, value))
     return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None
 
 

@@ -65,6 +65,13 @@ class LastStage(Stage):
         return self.blocks(self.down(x.movedim(1, -1))).movedim(-1, 1)
 
 
+class LastBlocks(Stage):
+    """A stage whose blocks see maps with channels last (B, H, W, C), and whose `down` does not"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.down(x).movedim(1, -1)).movedim(-1, 1)
+
+
 class Pyramid(nn.Module):
     """Stem, then stages; returns the maps asked for.
 

@@ -1,9 +1,10 @@
 """Parameters without opinions: the parts that every network shares."""
 
+from .act import StarReLU
 from .conv import Act, Conv, SameConv2d, relu, relu6, silu
 from .drop import DropPath, ramp
 from .gate import SqueezeExcite
-from .norm import LayerNorm
+from .norm import ImageNorm, LayerNorm
 from .pool import GlobalAverage
 from .scale import Scale
 
@@ -12,10 +13,12 @@ __all__ = [
     "Conv",
     "DropPath",
     "GlobalAverage",
+    "ImageNorm",
     "LayerNorm",
     "SameConv2d",
     "Scale",
     "SqueezeExcite",
+    "StarReLU",
     "ramp",
     "relu",
     "relu6",
