@@ -10,7 +10,12 @@ from opsin.convert import ConversionError, placed, rename, restore, tables
 from opsin.registry import builder, facts, list_models
 
 THEIRS = [name for name in list_models() if timm.is_model(name)]
-STRIDED = [n for n in representatives() if n in THEIRS and len(facts(n)["output_stride"]) > 1]
+STRIDED = [
+    name
+    for name in representatives()
+    if name in THEIRS and len(facts(name)["output_stride"]) > 1
+    if facts(name)["family"] != "mobilenet_v3"  # theirs takes no output_stride
+]
 
 
 def table(name: str, theirs: dict, ours: dict) -> str:
@@ -55,7 +60,10 @@ def test_names_and_shapes(name):
     with torch.device("meta"):
         ours, theirs = build(**variant).state_dict(), timm.create_model(name, num_classes=1000).state_dict()
     for theirs_name, ours_name in placed(theirs, table(name, theirs, ours)).items():
-        assert theirs[theirs_name].squeeze().shape == ours[ours_name].squeeze().shape, theirs_name
+        here, there = ours[ours_name], theirs[theirs_name]
+        experts = there.ndim == 2 and here.ndim == 4 and len(here) % len(there) == 0  # CondConv's, written flat there
+        assert here.numel() == there.numel(), theirs_name
+        assert experts or there.squeeze().shape == here.squeeze().shape, theirs_name
 
 
 @pytest.mark.parametrize("name", [n for n in representatives() if n in THEIRS])
@@ -69,7 +77,7 @@ def test_same_numbers_and_features(name):
         made = FeatureMaps(ours)(x)
     assert [m.shape for m in made] == [e.shape for e in expected]
     with torch.no_grad():  # theirs hand out the last map behind the head's norm, where it has one
-        last = [m for m in (made[-1], ours.forward_features(x)) if m.shape == expected[-1].shape]
+        last = [m for m in (made[-1], ours.forward_features(x)) if getattr(m, "shape", None) == expected[-1].shape]
         made[-1] = min(last, key=lambda m: apart(m, expected[-1]))
     assert max(apart(m, e) for m, e in zip(made, expected)) < 1e-9
 
@@ -112,7 +120,8 @@ def test_same_numbers_with_dilation(name, stride):
     ours, theirs = create_model(name, output_stride=stride), timm.create_model(name, output_stride=stride)
     randomise(theirs)
     state = theirs.state_dict()
-    ours.load_state_dict(rename(state, table(name, state, ours.state_dict())))
+    state = rename(state, table(name, state, ours.state_dict()))
+    ours.load_state_dict({k: v.reshape(ours.state_dict()[k].shape) for k, v in state.items()})
     x = torch.randn(1, 3, 96, 96).double()
     with torch.no_grad():
         assert apart(ours.double().eval()(x), theirs.double().eval()(x)) < 1e-9

@@ -13,6 +13,7 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
+SIZES += ("wide", "deep", "rows", "eps", "experts", "hidden", "squeezed", "size")
 
 
 def code_path(name: str) -> tuple:

@@ -1,7 +1,7 @@
 """Parameters without opinions: the parts that every network shares."""
 
 from .act import StarReLU
-from .conv import Act, Conv, SameConv2d, relu, relu6, silu
+from .conv import Act, Conv, SameConv2d, hard_swish, relu, relu6, silu
 from .drop import DropPath, ramp
 from .gate import SqueezeExcite
 from .norm import ImageNorm, LayerNorm
@@ -19,6 +19,7 @@ __all__ = [
     "Scale",
     "SqueezeExcite",
     "StarReLU",
+    "hard_swish",
     "ramp",
     "relu",
     "relu6",
