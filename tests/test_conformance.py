@@ -11,6 +11,7 @@ from zoo import apart, image, representatives, small, small_size, whole
 import opsin
 from opsin.blocks import FeatureMaps
 from opsin.families.golden import digest, measured
+from opsin.layers.norm import GlobalResponseNorm
 from opsin.registry import BUILDERS, builder, facts, list_models
 from opsin.width import atoms, axes, fixed, narrow, slices, widths
 
@@ -28,6 +29,15 @@ FREE = (
     "distilled.bias",
     "positions.table",
     "bias.table",
+    # Hidden states of a state space: heads read their mean, so that none can go without a trace.
+    "mixer.read.weight",
+    "mixer.near.weight",
+    "mixer.decay",
+    # Classes, and one number for each of several heads.
+    *(f"heads.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")),
+    "fc.weights",
+    "labels.weights",
+    "teacher.weights",
 )
 
 
@@ -141,14 +151,19 @@ def test_dropped_channels_are_the_ones_that_were_silent(name):
     """A network whose channels are zeroed equals the one that never had them: the layout of every width is right."""
     net = small(name).double().eval()
     x = image(name).double()
-    across = {
-        id(a) for m in net.modules() if isinstance(m, torch.nn.LayerNorm) for w in m.normalized_shape for a in atoms(w)
-    }
+    across = {id(a) for m in net.modules() for w in normalised(m) for a in atoms(w)}
     keep = {n: idx for n, idx in kept(net, 1).items() if id(widths(net)[n]) not in across}
     with torch.no_grad():
         if apart(narrow(net, keep)(x), silenced(name, keep)(x)) > 1e-9:  # then which of them is it?
             apart_alone = {n: apart(narrow(net, {n: k})(x), silenced(name, {n: k})(x)) for n, k in keep.items()}
             raise AssertionError(f"{name}: {[n for n, a in apart_alone.items() if a > 1e-9] or 'only together'}")
+
+
+def normalised(m) -> tuple:
+    """Widths that a norm takes its statistics over: their channels cannot be silent to each other."""
+    if isinstance(m, GlobalResponseNorm):
+        return (m.dim,)
+    return tuple(m.normalized_shape) if isinstance(m, torch.nn.LayerNorm | torch.nn.RMSNorm) else ()
 
 
 def silenced(name: str, keep):
