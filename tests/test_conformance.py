@@ -12,6 +12,7 @@ import opsin
 from opsin.blocks import FeatureMaps
 from opsin.families.golden import digest, measured
 from opsin.layers import NeighbourGate
+from opsin.layers.norm import GlobalResponseNorm
 from opsin.registry import BUILDERS, builder, facts, list_models
 from opsin.width import atoms, axes, fixed, narrow, slices, widths
 
@@ -43,6 +44,15 @@ FREE = (
     "prefix.cls",  # tokens
     "prefix.reg",
     "bias.fc1.weight",  # reads an offset's two coordinates
+    # Hidden states of a state space: heads read their mean, so that none can go without a trace.
+    "mixer.read.weight",
+    "mixer.near.weight",
+    "mixer.decay",
+    # Classes, and one number for each of several heads.
+    *(f"heads.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")),
+    "fc.weights",
+    "labels.weights",
+    "teacher.weights",
 )
 
 
@@ -177,7 +187,9 @@ def test_dropped_channels_are_the_ones_that_were_silent(name):
 
 def mixed(m: torch.nn.Module) -> tuple:
     """Widths whose silent channels still count: norms over channels divide by them, neighbours see them."""
-    return m.normalized_shape if isinstance(m, torch.nn.LayerNorm) else (m.dim,) if isinstance(m, NeighbourGate) else ()
+    if isinstance(m, NeighbourGate | GlobalResponseNorm):
+        return (m.dim,)
+    return tuple(m.normalized_shape) if isinstance(m, torch.nn.LayerNorm | torch.nn.RMSNorm) else ()
 
 
 def silenced(name: str, keep):

@@ -15,7 +15,12 @@ THEIRS = [name for name in list_models() if timm.is_model(name)]
 REDUCED = {"nasnetalarge": (dict(dim=44, stem=32), dict(num_features=1056, stem_size=32))}
 COMPARED = [*[n for n in representatives() if n in THEIRS], *REDUCED]
 INSIDE = ("nasnet", "xception", "xception_aligned")  # families that timm taps inside blocks, behind an activation
-STRIDED = [n for n in representatives() if n in THEIRS and len(facts(n)["output_stride"]) > 1]
+STRIDED = [
+    name
+    for name in representatives()
+    if name in THEIRS and len(facts(name)["output_stride"]) > 1
+    if facts(name)["family"] != "mobilenet_v3"  # theirs takes no output_stride
+]
 
 
 def table(name: str, theirs: dict, ours: dict) -> str:
@@ -38,7 +43,8 @@ def pair(name: str, **given):
         given["depth"] = 2
     own, their = REDUCED.get(name, ({}, {}))
     ours = build(**{**variant, **given, **own}).double().eval()
-    theirs = timm.create_model(name, num_classes=1000, **given, **their).double().eval()
+    theirs = timm.create_model(name, num_classes=1000, **given, **their)
+    theirs = as_authors(name, theirs.double().eval())
     randomise(theirs)
     state = theirs.state_dict()
     state = rename(state, table(name, state, ours.state_dict()))
@@ -52,6 +58,13 @@ def probe(name: str):
     return image(name, 1 if one else 2, size=facts(name)["native"] if one else None).double()
 
 
+def as_authors(name: str, theirs):
+    """Where timm computes otherwise than the authors, whose code trained the weights, it is set right."""
+    if name.startswith(("convformer", "caformer")):
+        theirs.head.fc.norm.eps = 1e-5
+    return theirs
+
+
 def test_every_shared_name_is_covered():
     assert len(THEIRS) >= 110
 
@@ -62,7 +75,10 @@ def test_names_and_shapes(name):
     with torch.device("meta"):
         ours, theirs = build(**variant).state_dict(), timm.create_model(name, num_classes=1000).state_dict()
     for theirs_name, ours_name in placed(theirs, table(name, theirs, ours)).items():
-        assert theirs[theirs_name].squeeze().shape == ours[ours_name].squeeze().shape, theirs_name
+        here, there = ours[ours_name], theirs[theirs_name]
+        experts = there.ndim == 2 and here.ndim == 4 and len(here) % len(there) == 0  # CondConv's, written flat there
+        assert here.numel() == there.numel(), theirs_name
+        assert experts or there.squeeze().shape == here.squeeze().shape, theirs_name
 
 
 @pytest.mark.parametrize("name", COMPARED)
@@ -77,7 +93,7 @@ def test_same_numbers_and_features(name):
         made, expected = made[-1:], expected[-1:]
     assert [m.shape for m in made] == [e.shape for e in expected]
     with torch.no_grad():  # theirs hand out the last map behind the head's norm, where it has one
-        last = [m for m in (made[-1], ours.forward_features(x)) if m.shape == expected[-1].shape]
+        last = [m for m in (made[-1], ours.forward_features(x)) if getattr(m, "shape", None) == expected[-1].shape]
         made[-1] = min(last, key=lambda m: apart(m, expected[-1]))
     assert max(apart(m, e) for m, e in zip(made, expected)) < 1e-9
 
@@ -120,7 +136,8 @@ def test_same_numbers_with_dilation(name, stride):
     ours, theirs = create_model(name, output_stride=stride), timm.create_model(name, output_stride=stride)
     randomise(theirs)
     state = theirs.state_dict()
-    ours.load_state_dict(rename(state, table(name, state, ours.state_dict())))
+    state = rename(state, table(name, state, ours.state_dict()))
+    ours.load_state_dict({k: v.reshape(ours.state_dict()[k].shape) for k, v in state.items()})
     x = torch.randn(1, 3, 96, 96).double()
     with torch.no_grad():
         assert apart(ours.double().eval()(x), theirs.double().eval()(x)) < 1e-9

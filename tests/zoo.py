@@ -13,7 +13,8 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
-SIZES += ("trained", "window", "head_dim", "stride", "first", "frames", "kernel")
+SIZES += ("trained", "window", "head_dim", "stride", "first", "frames", "kernel", "wide", "deep", "rows", "eps")
+SIZES += ("experts", "hidden", "squeezed", "size")
 
 
 def code_path(name: str) -> tuple:
@@ -25,6 +26,8 @@ def code_path(name: str) -> tuple:
 def kind(value: Any) -> Any:
     if isinstance(value, functools.partial):
         return value.func.__qualname__, *((k, kind(v)) for k, v in sorted(value.keywords.items()) if k not in SIZES)
+    if isinstance(value, tuple):
+        return tuple(map(kind, value))
     return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None
 
 

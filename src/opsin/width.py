@@ -49,7 +49,7 @@ class Width(int):
 
     def index(self, keep: Mapping[int, Tensor]) -> Tensor:
         """Positions, in a tensor of this width, of the channels that remain; `keep` maps id(atom) to kept indices."""
-        return keep[id(self)] if id(self) in keep else torch.arange(int(self))
+        return keep[id(self)] if id(self) in keep else torch.arange(int(self), device="cpu")
 
 
 class Concat(Width):
@@ -91,7 +91,7 @@ def same(a: int, b: int) -> bool:
 
 
 def positions(width: int, keep: Mapping[int, Tensor]) -> Tensor:
-    return width.index(keep) if isinstance(width, Width) else torch.arange(width)
+    return width.index(keep) if isinstance(width, Width) else torch.arange(width, device="cpu")
 
 
 def atoms(width: Any) -> tuple[Width, ...]:
@@ -248,9 +248,9 @@ def resolve(model: nn.Module, keep: Keep) -> dict[int, Tensor]:
 def indices(chosen: Any) -> Tensor | None:
     """Kept positions from a list of them or a number; None for what is neither, or nothing."""
     if isinstance(chosen, int) and not isinstance(chosen, bool):
-        return torch.arange(chosen) if chosen > 0 else None
+        return torch.arange(chosen, device="cpu") if chosen > 0 else None
     try:
-        idx = torch.as_tensor(chosen)
+        idx = torch.as_tensor(chosen, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         return None
     whole = not (idx.is_floating_point() or idx.is_complex() or idx.dtype == torch.bool)

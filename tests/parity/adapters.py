@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from opsin.blocks.tokens import FirstToken, MeanToken
 from opsin.families import cvt as conv
 from opsin.families import ddrnet as ddr
 from opsin.families import dla as dla_family
+from opsin.families import metaformer as meta
 from opsin.families import mvit as mv
 from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, Gaussian, InPieces, NonLocal
 from opsin.registry import BUILDERS
@@ -123,4 +125,25 @@ def cvt(build: dict, case: str) -> Rebuilt:
 
 
 CVT_SIZES = {"DEPTH": "depths", "DIM_EMBED": "dims", "NUM_HEADS": "heads"}
-SYSTEMS = {"cvt": cvt, "ddrnet": ddrnet, "dla": dla, "mvit": mvit, "non_local": non_local}
+
+
+def metaformer(build: dict, case: str) -> Rebuilt:
+    kind = build.get("kind", "")
+    wide = kind in ("convformer", "caformer") or build.get("variant", "").startswith(("conv", "ca"))
+    make, variant = BUILDERS[build.get("variant") or f"{kind}_{'s18' if wide else 's12'}"]
+    given = {k: build[k] for k in ("depths", "dims", "num_classes") if k in build}
+    if "random_tokens" in build:
+        tokens = build["random_tokens"][-1]
+        rows = next(n for n in range(math.isqrt(tokens), 0, -1) if tokens % n == 0)
+        given["img_size"] = (32 * rows, 32 * tokens // rows)
+    return Rebuilt(make(**{**variant, **given}), meta.AUTHORS_WIDENED if wide else meta.AUTHORS, single)
+
+
+SYSTEMS = {
+    "cvt": cvt,
+    "ddrnet": ddrnet,
+    "dla": dla,
+    "metaformer": metaformer,
+    "mvit": mvit,
+    "non_local": non_local,
+}

@@ -15,13 +15,15 @@ from torch.utils.checkpoint import checkpoint
 class Features:
     """What a backbone returns: `maps` (B, C, H, W), one for each tap, and their `strides` in pixels.
 
-    Networks on tokens add their whole last `sequence` (B, P + N, C), whose first `leading` = P tokens are on no grid.
+    Networks on tokens add their whole last `sequence` (B, P + N, C), whose first `leading` = P tokens are on no grid,
+    state spaces whose heads read them the hidden `states` (B, N, C) of each stage.
     """
 
     maps: list[Tensor]
     strides: list[int]
     sequence: Tensor | None = None
     leading: int = 0
+    states: Sequence[Tensor] = ()
 
     @property
     def tokens(self) -> Tensor | None:
@@ -65,6 +67,13 @@ class LastStage(Stage):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.blocks(self.down(x.movedim(1, -1))).movedim(-1, 1)
+
+
+class LastBlocks(Stage):
+    """A stage whose blocks see maps with channels last (B, H, W, C), and whose `down` does not"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.down(x).movedim(1, -1)).movedim(-1, 1)
 
 
 class Pyramid(nn.Module):

@@ -10,10 +10,18 @@ from ..width import Width
 class Mlp(nn.Module):
     """fc2(act(fc1(x))), `ratio` times as wide inside, `cout` channels out (as many as in by default); channels last"""
 
-    def __init__(self, dim: int, ratio: float = 4.0, act: Callable[[], nn.Module] = nn.GELU, cout: int | None = None):
+    def __init__(
+        self,
+        dim: int,
+        ratio: float = 4.0,
+        act: Callable[[], nn.Module] = nn.GELU,
+        cout: int | None = None,
+        bias: bool = True,
+    ):
         super().__init__()
         hidden = Width(int(dim * ratio), "hidden")
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), act(), nn.Linear(hidden, dim if cout is None else cout)
+        self.fc1, self.act = nn.Linear(dim, hidden, bias), act()
+        self.fc2 = nn.Linear(hidden, dim if cout is None else cout, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))

@@ -52,6 +52,15 @@ TENSORFLOW = dict(part=partial(Conv, act=silu, norm=partial(nn.BatchNorm2d, eps=
 TENSORFLOW_LITE = dict(part=partial(Conv, act=relu6, norm=partial(nn.BatchNorm2d, eps=1e-3), conv=SameConv2d))
 
 
+def compound(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15) -> tuple[float, float, int]:
+    """Width, depth and pixels of EfficientNet-B0 scaled by `phi`: beta^phi, alpha^phi and 224 gamma^phi, as in SIZES.
+
+    alpha beta^2 gamma^2 is about 2, so that each step of `phi` doubles the cost. The published sizes follow the rule
+    with phi = 0.5, 1, 2, 3, ... 6 for B1 to B7, but were then set by hand: up to a sixth larger.
+    """
+    return beta**phi, alpha**phi, round(224 * gamma**phi)
+
+
 def squeeze(hidden: int, cin: int) -> nn.Module:
     """Gates a quarter as wide as the block's input."""
     return SqueezeExcite(hidden, cin // 4, silu)

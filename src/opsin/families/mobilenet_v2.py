@@ -5,18 +5,18 @@ Wide depthwise convolutions between narrow 1x1 ones; no activation on the narrow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from ..blocks import Classifier, Network, Pyramid
-from ..blocks.inverted import Inverted, Row, inverted_stages, strides
-from ..layers import Conv, ramp, relu6
+from ..blocks import Classifier, Network
+from ..blocks.inverted import Gate, Part, Row, inverted
+from ..layers import Conv, relu6
 from ..layers.init import initialise, kaiming_out
 from ..registry import about, family, rounded
-from ..width import Width, each
+from ..width import Width
 
 ROWS = [
     Row(1, 3, 1, 1, 16),
@@ -70,19 +70,17 @@ def assemble(
     wide: float,
     stem: int,
     last: int,
-    part: Callable[..., nn.Module],
-    gate: Callable[[int, int], nn.Module] | None = None,
+    part: Part,
+    gate: Gate | None = None,
     num_classes: int = 1000,
     in_chans: int = 3,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     """Stem, a stage of inverted residuals a row with channels scaled by `wide`, and a 1x1 to `last` channels."""
-    first, head, dims = Width(stem, "stem"), Width(last, "head"), each(*[rounded(row.dim * wide) for row in rows])
-    drop = ramp(drop_path_rate, sum(row.depth for row in rows))
-    stages = inverted_stages(rows, first, dims, drop, partial(Inverted, part=part, gate=gate))
-    backbone = Pyramid(part(in_chans, first, 3, 2), stages, [first, *dims], strides(rows))
-    return Network(backbone, Classifier(head, num_classes, before=part(dims[-1], head, 1), drop=drop_rate))
+    backbone = inverted(rows, wide, stem, part, gate, in_chans, drop_path_rate)
+    dim, head = backbone.widths[-1], Width(last, "head")
+    return Network(backbone, Classifier(head, num_classes, before=part(dim, head, 1), drop=drop_rate))
 
 
 TIMM = """

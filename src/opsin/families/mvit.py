@@ -21,7 +21,7 @@ from ..channels.mlp import Mlp
 from ..layers import DropPath, LayerNorm, ramp
 from ..layers.init import initialise, trunc02
 from ..layers.position import Positions, grid, resampled
-from ..mixers.pooling import ConvPool, Grid, MaxPool, PoolingAttention, Unpooled
+from ..mixers.pooling_attention import ConvPool, Grid, MaxPool, PoolingAttention, Unpooled
 from ..registry import about, family
 from ..width import each, same
 from .vit import token

@@ -18,7 +18,14 @@ from ..channels.mlp import Mlp
 from ..layers import DropPath, LayerNorm, ramp
 from ..layers.init import initialise, trunc02
 from ..layers.position import NoPositions, grid
-from ..mixers.pooling import ConvPool, Grid, GridResidualAttention, MaxPool, ResidualPoolingAttention, Unpooled
+from ..mixers.pooling_attention import (
+    ConvPool,
+    Grid,
+    GridResidualAttention,
+    MaxPool,
+    ResidualPoolingAttention,
+    Unpooled,
+)
 from ..registry import about, family
 from ..width import each, same
 from .mvit import TORCHVISION as TORCHVISION_V1

@@ -1,10 +1,11 @@
 """Parameters without opinions: the parts that every network shares."""
 
-from .conv import Act, Conv, SameConv2d, relu, relu6, silu
+from .act import StarReLU
+from .conv import Act, Conv, SameConv2d, hard_swish, relu, relu6, silu
 from .downsample import AverageDown, AveragePool, BlurPool
 from .drop import DropLayer, DropPath, ScheduledDropPath, advance, ramp
 from .gate import NeighbourGate, SqueezeExcite
-from .norm import LayerNorm
+from .norm import ImageNorm, LayerNorm
 from .pool import GlobalAverage
 from .scale import Scale
 
@@ -17,13 +18,16 @@ __all__ = [
     "DropLayer",
     "DropPath",
     "GlobalAverage",
+    "ImageNorm",
     "LayerNorm",
     "NeighbourGate",
     "SameConv2d",
     "Scale",
     "ScheduledDropPath",
     "SqueezeExcite",
+    "StarReLU",
     "advance",
+    "hard_swish",
     "ramp",
     "relu",
     "relu6",

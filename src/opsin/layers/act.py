@@ -1,5 +1,9 @@
 """Activations that torch has no module for."""
 
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -8,3 +12,21 @@ class QuickGelu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (1.702 * x).sigmoid()
+
+
+class StarReLU(nn.Module):
+    """scale * relu(x)^2 + bias, both learned, one each for all channels. Yu et al., 2022, arXiv:2210.13452"""
+
+    def __init__(self, scale: float = 1.0, bias: float = 0.0):
+        super().__init__()
+        self.scale, self.bias = nn.Parameter(torch.tensor([scale])), nn.Parameter(torch.tensor([bias]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, self.scale, F.relu(x).square())
+
+
+class SquaredReLU(nn.Module):
+    """relu(x)^2. So et al., 2021, arXiv:2109.08668"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()

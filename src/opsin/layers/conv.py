@@ -20,18 +20,38 @@ def silu() -> nn.Module:
     return nn.SiLU(inplace=True)
 
 
+def hard_swish() -> nn.Module:
+    return nn.Hardswish(inplace=True)
+
+
 class SameConv2d(nn.Conv2d):
     """Padded so that the output has ceil(input / stride) pixels, the odd pixel below and right, as in TensorFlow."""
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         (kh, kw), (sh, sw), (dh, dw) = self.kernel_size, self.stride, self.dilation
-        y = max((-(h // -sh) - 1) * sh + (kh - 1) * dh + 1 - h, 0)
-        z = max((-(w // -sw) - 1) * sw + (kw - 1) * dw + 1 - w, 0)
+        y, z = short(h, kh, sh, dh), short(w, kw, sw, dw)
         if y % 2 == 0 and z % 2 == 0:
             return F.conv2d(x, self.weight, self.bias, self.stride, (y // 2, z // 2), self.dilation, self.groups)
         x = F.pad(x, (z // 2, z - z // 2, y // 2, y - y // 2))
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def short(n: int, kernel: int, stride: int, dilation: int = 1) -> int:
+    """Pixels that a side of n lacks for an output of ceil(n / stride)."""
+    return max((-(n // -stride) - 1) * stride + (kernel - 1) * dilation + 1 - n, 0)
+
+
+class SamePad2d(nn.Module):
+    """The padding of `SameConv2d` alone"""
+
+    def __init__(self, kernel: int, stride: int = 1):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = (short(n, self.kernel, self.stride) for n in x.shape[-2:])
+        return F.pad(x, (z // 2, z - z // 2, y // 2, y - y // 2))
 
 
 class Conv(nn.Sequential):

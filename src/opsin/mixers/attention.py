@@ -11,14 +11,25 @@ from ..width import Concat, Groups, Width
 class Attention(nn.Module):
     """proj(softmax(q k^T / sqrt(d) + bias) v) over tokens (B, N, C); `bias` joins the logits"""
 
-    def __init__(self, dim: int, heads: int, qkv_bias: bool = True):
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True, proj_bias: bool = True):
         super().__init__()
         self.heads = heads if isinstance(heads, Width) else Width(heads, "heads")
         inner = Groups(self.heads, dim // heads)
         self.qkv = nn.Linear(dim, Concat(inner, inner, inner), bias=qkv_bias)
-        self.proj = nn.Linear(inner, dim)
+        self.proj = nn.Linear(inner, dim, bias=proj_bias)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class MapAttention(nn.Module):
+    """Self-attention between all pixels of a (B, H, W, C) map"""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True, proj_bias: bool = True):
+        super().__init__()
+        self.attn = Attention(dim, heads, qkv_bias, proj_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attn(x.flatten(1, 2)).unflatten(1, x.shape[1:3])

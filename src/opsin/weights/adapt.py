@@ -41,8 +41,9 @@ def pour(model: nn.Module, state: Mapping[str, Tensor], source: str, exact: bool
 
 
 def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
-    """A linear layer that others write as a 1x1 convolution, or the reverse, in our shape."""
-    return tensor.reshape(like.shape) if tensor.squeeze().shape == like.squeeze().shape else tensor
+    """In our shape, what others write as a 1x1 convolution (or we do), and experts' kernels that others write flat."""
+    flat = tensor.ndim == 2 and like.ndim == 4 and tensor.numel() == like.numel() and len(like) % len(tensor) == 0
+    return tensor.reshape(like.shape) if flat or tensor.squeeze().shape == like.squeeze().shape else tensor
 
 
 def _positions(model: nn.Module, state: dict[str, Tensor]) -> str:
