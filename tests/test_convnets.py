@@ -7,13 +7,13 @@ from reference import timm
 from torch import nn
 from zoo import apart, randomise, small
 
-from opsin import UnsupportedArgument
 from opsin.families.inception_resnet import Residual
 from opsin.families.nasnet import Cell, Squeeze
 from opsin.families.resnet_rs import CURVE, scaled
 from opsin.layers import BlurPool, DropLayer, DropPath, NeighbourGate, ScheduledDropPath, advance
 from opsin.layers.gate import neighbours
 from opsin.mixers.non_local import Concatenation, DotProduct, Embedded, Gaussian, NonLocal
+from opsin.registry import UnsupportedArgument
 from opsin.width import Width
 
 # ---------------------------------------- gates and poolings ----------------------------------------
