@@ -29,6 +29,9 @@ FREE = (
     "distilled.bias",
     "positions.table",
     "bias.table",
+    # Vectors for places: theirs are the channels of one head, which stay as many.
+    "0.rows",
+    "0.columns",
     # Hidden states of a state space: heads read their mean, so that none can go without a trace.
     "mixer.read.weight",
     "mixer.near.weight",
