@@ -44,6 +44,9 @@ FREE = (
     "prefix.cls",  # tokens
     "prefix.reg",
     "bias.fc1.weight",  # reads an offset's two coordinates
+    # Vectors for places: theirs are the channels of one head, which stay as many.
+    "0.rows",
+    "0.columns",
     # Hidden states of a state space: heads read their mean, so that none can go without a trace.
     "mixer.read.weight",
     "mixer.near.weight",

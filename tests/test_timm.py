@@ -52,9 +52,13 @@ def pair(name: str, **given):
     return ours, theirs
 
 
+NATIVE = ("halonet",)  # families whose maps must divide by their windows at every stride, there
+
+
 def probe(name: str):
     """Images that both take: of the native size where theirs takes no other."""
     one = timm.get_pretrained_cfg(name).fixed_input_size and "img_size" not in builder(name)[1]
+    one = one or facts(name)["family"] in NATIVE
     return image(name, 1 if one else 2, size=facts(name)["native"] if one else None).double()
 
 

@@ -56,7 +56,7 @@ def compound(phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1
     """Width, depth and pixels of EfficientNet-B0 scaled by `phi`: beta^phi, alpha^phi and 224 gamma^phi, as in SIZES.
 
     alpha beta^2 gamma^2 is about 2, so that each step of `phi` doubles the cost. The published sizes follow the rule
-    with phi = 0.5, 1, 2, 3, ... 6 for B1 to B7, but were then set by hand: up to a sixth larger.
+    with phi = 0.5, 1, 2, 3, ... 6 for B1 to B7, but were then set by hand, up to 18% larger.
     """
     return beta**phi, alpha**phi, round(224 * gamma**phi)
 
