@@ -14,6 +14,7 @@ from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
 SIZES += ("trained", "window", "head_dim", "stride", "frames", "kernel")
+SIZES += ("mlp", "widen")  # no sizes, but only giants have them: tested on smaller ones in test_transformers.py
 
 
 def code_path(name: str) -> tuple:
