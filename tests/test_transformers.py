@@ -6,10 +6,12 @@ from reference import timm
 from zoo import apart, randomise
 
 from opsin import create_model
+from opsin.channels.glu import SwiGlu
 from opsin.convert import rename, tables
 from opsin.families.golden import macs
 from opsin.mixers.window_mlp import WindowMlp
 from opsin.registry import builder, facts
+from opsin.width import narrow
 
 
 def reduced(name: str, ours: dict, theirs: dict, table: str = "TIMM"):
@@ -198,3 +200,47 @@ def test_a_decision_is_followed_down_the_tree():
     net.head = Quarters()
     assert gradcat(net, torch.randn(1, 3, 64, 64), label=0)[0] == (0, 1)
     assert gradcat(net, torch.randn(1, 3, 64, 64), label=1)[0] == (1, 0)
+
+
+# ------------------------------------------------------ DINOv2 ------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["vit_giant_patch14_dinov2", "vit_giant_patch14_reg4_dinov2"])
+def test_giants_with_gated_mlps(name):
+    ours, theirs = reduced(
+        name,
+        dict(dim=48, depth=2, heads=2, img_size=56),
+        dict(embed_dim=48, depth=2, num_heads=2, img_size=56, num_classes=1000),
+    )
+    x = torch.randn(2, 3, 56, 56).double()
+    with torch.no_grad():
+        assert apart(ours(x), theirs(x)) < 1e-9
+
+
+def test_the_multiscale_network_that_widens_late():
+    from opsin.families.mvit_v2 import TIMM
+
+    config = timm.models.mvitv2.MultiScaleVitCfg(depths=(1, 2, 1, 1), embed_dim=16, num_heads=1, expand_attn=False)
+    theirs = timm.models.mvitv2.MultiScaleVit(config, img_size=64).double().eval()
+    build, variant = builder("mvitv2_large")
+    ours = build(**{**variant, "depths": (1, 2, 1, 1), "dim": 16, "heads": 1, "img_size": 64}).double().eval()
+    randomise(theirs)
+    ours.load_state_dict(rename(theirs.state_dict(), TIMM))
+    x = torch.randn(2, 3, 64, 64).double()
+    with torch.no_grad():
+        assert apart(ours(x), theirs(x)) < 1e-9
+        expected = theirs.forward_intermediates(x, intermediates_only=True)
+        made = ours.forward_intermediates(x)
+    assert [m.shape for m in made] == [e.shape for e in expected]
+    assert max(apart(m, e) for m, e in zip(made[:3], expected)) < 1e-9
+
+
+def test_gated_mlps_lose_whole_channels():
+    net, x, kept = SwiGlu(6, 2.0), torch.randn(3, 6), [0, 2, 3, 7, 11]
+    thin = narrow(net, {"hidden": kept})
+    with torch.no_grad():
+        a, b = net.fc1(x).chunk(2, -1)
+        silent = torch.zeros(12)
+        silent[kept] = 1
+        expected = net.fc2(torch.nn.functional.silu(a) * b * silent)
+        assert torch.allclose(thin(x), expected, atol=1e-6)

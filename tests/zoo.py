@@ -13,8 +13,13 @@ from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
 SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
+<<<<<<< HEAD
 SIZES += ("trained", "window", "head_dim", "stride", "first", "frames", "kernel", "wide", "deep", "rows", "eps")
 SIZES += ("experts", "hidden", "squeezed", "size")
+=======
+SIZES += ("trained", "window", "head_dim", "stride", "frames", "kernel")
+SIZES += ("mlp", "widen")  # no sizes, but only giants have them: tested on smaller ones in test_transformers.py
+>>>>>>> fam-c
 
 
 def code_path(name: str) -> tuple:

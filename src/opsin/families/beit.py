@@ -22,7 +22,7 @@ from ..registry import about, family
 from ..width import Groups, Width
 
 BASE: dict[str, Any] = dict(dim=768, depth=12, heads=12)
-LARGE: dict[str, Any] = dict(dim=1024, depth=24, heads=16)
+LARGE: dict[str, Any] = dict(dim=1024, depth=24, heads=16, scale=1e-5)
 V2 = dict(title="BEiT v2: Masked Image Modeling with Vector-Quantized Visual Tokenizers", arxiv="2208.06366")
 
 
@@ -73,7 +73,7 @@ class BiasedAttention(nn.Module):
     beit_large_patch16_224=dict(**LARGE, img_size=224),
     beit_large_patch16_384=dict(**LARGE, img_size=384, native=384),
     beit_large_patch16_512=dict(**LARGE, img_size=512, native=512),
-    beitv2_base_patch16_224=dict(**BASE, img_size=224, **V2),
+    beitv2_base_patch16_224=dict(**BASE, img_size=224, scale=1e-5, **V2),
     beitv2_large_patch16_224=dict(**LARGE, img_size=224, **V2),
 )
 def beit(

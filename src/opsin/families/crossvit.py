@@ -148,8 +148,8 @@ def size(dims: tuple[int, int], heads: int, depth: int, ratio: float = 3.0, **mo
     return dict(dims=dims, depth=depth, heads=heads, ratio=ratio, img_size=240, **more)
 
 
-DAGGER: dict[str, Any] = dict(stem=patches_by_three)
-TALL: dict[str, Any] = dict(img_size=408, native=408, stem=patches_by_three)
+DAGGER: dict[str, Any] = dict(embed=patches_by_three)
+TALL: dict[str, Any] = dict(img_size=408, native=408, embed=patches_by_three)
 
 
 @family(
@@ -177,7 +177,7 @@ def crossvit(
     depth: int,
     heads: int,
     ratio: float,
-    stem: Callable[[int, int, int], nn.Module] = patches,
+    embed: Callable[[int, int, int], nn.Module] = patches,
     img_size: int = 240,
     num_classes: int = 1000,
     in_chans: int = 3,
@@ -196,7 +196,7 @@ def crossvit(
         return MultiScale([branch(0, rates[:1]), branch(1, rates)], visits)
 
     stems = [
-        (stem(in_chans, dim, patch), Prefix(dim, {"cls": 1}), Positions(dim, (n, n), 1))
+        (embed(in_chans, dim, patch), Prefix(dim, {"cls": 1}), Positions(dim, (n, n), 1))
         for dim, patch, n in zip(dims, PATCHES, (side, round(side * SHRINK)))
     ]
     blocks = [multiscale(drops[i * depth : (i + 1) * depth]) for i in range(3)]

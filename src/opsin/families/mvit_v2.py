@@ -1,6 +1,7 @@
 """MViTv2: MViT with relative positions along each axis and queries added to what they found. Li et al., 2112.01526
 
-Blocks widen in attention, not behind the MLP. The `cls` forms keep a class token; `mvit_v2_s` is for video.
+Blocks widen in attention, not behind the MLP (but in the `large` form). The `cls` forms keep a class token;
+`mvit_v2_s` is for video.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..mixers.pooling_attention import (
 from ..registry import about, family
 from ..width import each, same
 from .mvit import TORCHVISION as TORCHVISION_V1
-from .mvit import Clip, MViT, flat, three
+from .mvit import Clip, MViT, MViTBlock, flat, three
 from .vit import mean, token
 
 
@@ -49,6 +50,16 @@ class MViT2Block(nn.Module):
         return x + self.drop(self.mlp(self.norm2(x))), after
 
 
+def early(dims: Sequence[int], s: int, first: bool, last: bool) -> tuple[type[nn.Module], int, int, int]:
+    """The block of stage `s`, its channels before, behind attention and behind: attention widens a stage's first."""
+    return MViT2Block, dims[s - first], dims[s], dims[s]
+
+
+def late(dims: Sequence[int], s: int, first: bool, last: bool) -> tuple[type[nn.Module], int, int, int]:
+    """The same where the MLP of a stage's last block widens for the next stage, as in MViT."""
+    return MViTBlock, dims[s], dims[s], dims[s + last]
+
+
 def stages_of(
     depths: Sequence[int],
     dims: Sequence[int],
@@ -57,18 +68,19 @@ def stages_of(
     drop: Iterator[float],
     shrink: int = 4,
     attention: Callable[..., nn.Module] = ResidualPoolingAttention,
+    widen: Callable[..., tuple[type[nn.Module], int, int, int]] = early,
 ) -> list[Blocks]:
-    """`sides` are those of the first stage's grid; the first block of a later stage pools its queries and widens."""
+    """`sides` are those of the first stage's grid; the first block of a later stage pools its queries."""
 
     def block(s: int, b: int) -> nn.Module:
-        first = s > 0 and b == 0
+        first, last = s > 0 and b == 0, b == depths[s] - 1 and s + 1 < len(depths)
         steps = [flat(n, len(sides)) for n in (2 if first else 1, max(shrink // 2**s, 1))]
         queries, keys = (partial(ConvPool, kernel=three(step), stride=step) for step in steps)
         before = flat(2 ** (s - first), len(sides))  # pixels of the first grid a step before the block
         here = [side // b // min(steps_of) for side, b, *steps_of in zip(sides, before, *steps)]  # the finer one's
-        cin, count, size = dims[s - 1] if first else dims[s], heads * 2**s, dims[0] // heads
-        attn = attention(cin, dims[s], count, size, (queries, keys, keys), here)
-        return MViT2Block(attn, MaxPool(steps[0]) if first else Unpooled(), cin, dims[s], next(drop))
+        kind, cin, inner, cout = widen(dims, s, first, last)
+        attn = attention(cin, inner, heads * 2**s, dims[0] // heads, (queries, keys, keys), here)
+        return kind(attn, MaxPool(steps[0]) if first else Unpooled(), cin, cout, next(drop))
 
     return [Blocks(*[block(s, b) for b in range(depth)]) for s, depth in enumerate(depths)]
 
@@ -90,7 +102,7 @@ CLS: dict[str, Any] = dict(tokens=1, head=token)
     mvitv2_tiny=dict(depths=(1, 2, 5, 2)),
     mvitv2_small=SMALL,
     mvitv2_base=BASE,
-    mvitv2_large=LARGE,
+    mvitv2_large={**LARGE, "widen": late},
     mvitv2_small_cls={**SMALL, **CLS},
     mvitv2_base_cls={**BASE, **CLS},
     mvitv2_large_cls={**LARGE, **CLS},
@@ -102,6 +114,7 @@ def mvit_v2(
     heads: int = 1,
     tokens: int = 0,
     head: Callable[..., nn.Module] = mean,
+    widen: Callable[..., tuple[type[nn.Module], int, int, int]] = early,
     img_size: int = 224,
     num_classes: int = 1000,
     in_chans: int = 3,
@@ -110,10 +123,11 @@ def mvit_v2(
 ) -> Network:
     """The form for images."""
     dims = each(*[dim * 2**s for s in range(len(depths))])
-    stages = stages_of(depths, dims, heads, grid(img_size, 4), ramp(drop_path_rate, sum(depths)))
+    stages = stages_of(depths, dims, heads, grid(img_size, 4), ramp(drop_path_rate, sum(depths)), widen=widen)
     prefix = Prefix(dims[0], {"cls": tokens}) if tokens else nn.Identity()
     stem = [nn.Conv2d(in_chans, dims[0], 7, 4, 3), prefix, NoPositions(dims[0])]
-    net = Network(MViT(stem, stages, dims), head(dims[-1], num_classes, drop_rate))
+    widths = [widen(dims, s, False, s < len(dims) - 1)[-1] for s in range(len(dims))]
+    net = Network(MViT(stem, stages, widths), head(dims[-1], num_classes, drop_rate))
     initialise(net, linear=trunc02)
     return net
 
@@ -154,6 +168,7 @@ TIMM = (
     cls_token                                   -> backbone.prefix.cls
     patch_embed.proj                            -> backbone.patches
     stages.{s}.blocks.{b}.shortcut_proj_attn    -> backbone.stages.{s}.{b}.widen
+    stages.{s}.blocks.{b}.shortcut_proj_mlp     -> backbone.stages.{s}.{b}.widen
     stages.{s}.blocks.{b}                       -> backbone.stages.{s}.{b}
     norm                                        -> head.before
     head.fc                                     -> head.fc
