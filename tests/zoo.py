@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
-SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
-<<<<<<< HEAD
-SIZES += ("trained", "window", "head_dim", "stride", "first", "frames", "kernel", "wide", "deep", "rows", "eps")
-SIZES += ("experts", "hidden", "squeezed", "size")
-=======
-SIZES += ("trained", "window", "head_dim", "stride", "frames", "kernel")
-SIZES += ("mlp", "widen")  # no sizes, but only giants have them: tested on smaller ones in test_transformers.py
->>>>>>> fam-c
+# Arguments that are mere sizes; the last two are none, but only giants have them: test_transformers.py has smaller ones.
+SIZES = """
+    ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
+    first frames kernel wide deep rows eps experts hidden squeezed size
+    mlp widen
+""".split()
 
 
 def code_path(name: str) -> tuple:
