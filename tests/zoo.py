@@ -12,25 +12,25 @@ from torch import Tensor, nn
 from opsin.families.golden import load_families
 from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 
-SIZES = ("ratio", "patch", "img_size", "growth", "last", "windows", "dim", "dims", "depths", "heads", "stem", "base")
-<<<<<<< HEAD
-SIZES += ("trained", "window", "head_dim", "stride", "first", "frames", "kernel", "wide", "deep", "rows", "eps")
-SIZES += ("experts", "hidden", "squeezed", "size")
-=======
-SIZES += ("trained", "window", "head_dim", "stride", "frames", "kernel")
-SIZES += ("mlp", "widen")  # no sizes, but only giants have them: tested on smaller ones in test_transformers.py
->>>>>>> fam-c
+# Mere sizes among arguments; the last two are none, but only giants have them: test_transformers.py has smaller ones.
+SIZES = """
+    ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
+    first frames kernel wide deep rows eps experts hidden squeezed size
+    mlp widen
+"""
 
 
 def code_path(name: str) -> tuple:
     """What tells apart networks that run different code: builder, and its arguments but for mere sizes."""
     build, variant = builder(name)
-    return build.__qualname__, frozenset((k, kind(v)) for k, v in variant.items() if k not in SIZES)
+    return build.__qualname__, frozenset((k, kind(v)) for k, v in variant.items() if k not in SIZES.split())
 
 
 def kind(value: Any) -> Any:
     if isinstance(value, functools.partial):
-        return value.func.__qualname__, *((k, kind(v)) for k, v in sorted(value.keywords.items()) if k not in SIZES)
+        return value.func.__qualname__, *(
+            (k, kind(v)) for k, v in sorted(value.keywords.items()) if k not in SIZES.split()
+        )
     if isinstance(value, tuple):
         return tuple(map(kind, value))
     return value.__qualname__ if callable(value) else repr(value) if isinstance(value, bool | str | dict) else None

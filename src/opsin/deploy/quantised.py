@@ -36,6 +36,8 @@ def quantised(proto: Any, pixels: Sequence[NDArray[np.uint8]]) -> Any:
         raise OpsinError('8-bit files need ONNX: pip install "opsin[onnx]"') from error
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # an untyped package
+        """Hands out one batch after the other."""
+
         def __init__(self) -> None:
             self.left = iter(pixels)
 

@@ -108,7 +108,7 @@ class Pair(nn.Module):
     def __init__(self, cin: int, dim: int, stride: int, block: Callable[..., nn.Module], root: nn.Module):
         super().__init__()
         self.tree1, self.tree2 = Unit(block(cin, dim, stride)), Unit(block(dim, dim, 1))
-        self.down = nn.MaxPool2d(stride, stride) if stride > 1 else nn.Identity()
+        self.down = nn.MaxPool2d(stride, stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.project = nn.Identity() if cin is dim else Conv(cin, dim, 1, act=None)
         self.root = root
 
@@ -196,7 +196,7 @@ def dla(
     levels: list[nn.Module] = [Conv(wide[0], wide[1], 3, 2)]
     for i, (cin, dim, depth) in enumerate(zip(wide[1:], wide[2:], depths)):
         tree = grow(depth, cin, dim, 2, block, root, [cin] if i else [])
-        levels.append(Level(tree, nn.MaxPool2d(2, 2) if i else None))
+        levels.append(Level(tree, nn.MaxPool2d(2, 2, ceil_mode=True) if i else None))
     backbone = Pyramid(stem, [Stage([level]) for level in levels], wide, [1, 2, 4, 8, 16, 32])
     net = Network(backbone, Classifier(wide[-1], num_classes, drop=drop_rate))
     initialise(net.backbone, conv=kaiming_out)
