@@ -51,7 +51,7 @@ class Branches(nn.Module):
     def __init__(self, *branches: Row | Then | Branches):
         super().__init__()
         self.branches = nn.ModuleList(branches)
-        self.width = Concat(*[branch.width for branch in branches])
+        self.width: int = Concat(*[branch.width for branch in branches])
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([branch(x) for branch in self.branches], 1)

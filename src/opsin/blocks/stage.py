@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -46,7 +46,7 @@ class Blocks(nn.Sequential):
             x = self.run(block, x)
         return x
 
-    def run(self, block: nn.Module, *given: Any) -> Any:
+    def run(self, block: Callable[..., Any], *given: Any) -> Any:
         again = self.checkpointing and self.training
         return checkpoint(block, *given, use_reentrant=False) if again else block(*given)
 

@@ -26,9 +26,9 @@ from .mobilenet_v2 import assemble
 class CondPart(nn.Module):
     """The given convolution, norm and activation with experts: act(norm(conv(x, routing)))"""
 
-    def __init__(self, part: nn.Module, experts: int):
+    def __init__(self, part: Any, experts: int):
         super().__init__()
-        like: Any = part.conv
+        like = part.conv
         size, stride, tensorflow = like.kernel_size[0], like.stride[0], isinstance(like, SameConv2d)
         self.conv = CondConv2d(like.in_channels, like.out_channels, size, experts, stride, like.groups, tensorflow)
         self.norm, self.act = part.norm, getattr(part, "act", nn.Identity())

@@ -117,8 +117,9 @@ class SplitNorm(nn.ModuleList):
     """A LayerNorm of its own for each branch's share of the channels"""
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.split([norm.normalized_shape[0] for norm in self], -1)
-        return torch.cat([norm(part) for norm, part in zip(self, parts)], -1)
+        norms: Any = self
+        parts = x.split([norm.normalized_shape[0] for norm in norms], -1)
+        return torch.cat([norm(part) for norm, part in zip(norms, parts)], -1)
 
 
 class MeanOfBranches(nn.ModuleList):

@@ -81,12 +81,13 @@ def edgenext(
 ) -> Network:
     """Positions are told to the second stage alone, whose attention is the first."""
     drop = ramp(drop_path_rate, sum(depths))
-    dims = [Width(dims[0], "dim1"), *[shares(dim, s) for dim, s in zip(dims[1:], scales[1:])]]
+    later = [shares(dim, s) for dim, s in zip(dims[1:], scales[1:])]
+    dims = [Width(dims[0], "dim1"), *later]
 
     def stage(i: int) -> nn.Module:
         convs = (ConvNeXtBlock(dims[i], kernels[i], next(drop)) for _ in range(depths[i] - (i > 0)))
         places = FourierPositions(dims[i]) if i == 1 else nn.Identity()
-        last = (SplitTranspose(dims[i], heads, places, next(drop)) for _ in range(i > 0))
+        last = (SplitTranspose(later[i - 1], heads, places, next(drop)) for _ in range(i > 0))
         return Stage(chain(convs, last), halve(dims[i - 1], dims[i]) if i else None)
 
     stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 4, 4), LayerNorm(dims[0], dim=1))

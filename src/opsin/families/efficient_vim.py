@@ -111,7 +111,7 @@ class WeightedHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = x.split([int(size) for size in self.sizes], 1)
-        return sum(w * head(part) for w, head, part in zip(self.weights.softmax(0), self.heads, parts))  # type: ignore
+        return sum(w * head(part) for w, head, part in zip(self.weights.softmax(0), self.heads, parts))
 
 
 class Mean(nn.Module):

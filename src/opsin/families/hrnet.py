@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,9 +57,11 @@ class Exchange(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         maps = [branch(x) for branch, x in zip(self.branches, maps)]
         out = []
-        for x, paths in zip(maps, self.paths):
+        rows: Any = self.paths
+        for x, paths in zip(maps, rows):
             made = [step(y) for step, y in zip(paths, maps)]
-            out.append(F.relu(sum(m if m.shape == x.shape else F.interpolate(m, x.shape[-2:]) for m in made)))
+            added: Any = sum(m if m.shape == x.shape else F.interpolate(m, x.shape[-2:]) for m in made)
+            out.append(F.relu(added))
         return out
 
 

@@ -18,14 +18,14 @@ from ..layers.init import initialise
 from ..registry import family
 from .inception_v4 import PAPER, average, halve_squares, largest, rules
 
-Steps = Sequence[tuple[Any, ...]]
+Rows = Sequence[Sequence[tuple[Any, ...]]]  # the steps of each branch
 SCALES = (0.17, 0.10, 0.20)
 
 
 class Residual(nn.Module):
     """act(x + scale * proj(branches(x))); `width` is what it makes: what it reads"""
 
-    def __init__(self, dim: int, rows: Sequence[Steps], scale: float, drop: float = 0.0, act: nn.Module | None = None):
+    def __init__(self, dim: int, rows: Rows, scale: float, drop: float = 0.0, act: nn.Module | None = None):
         super().__init__()
         self.branches = Branches(*[Row(dim, *steps) for steps in rows])
         self.proj, self.scale, self.width = nn.Conv2d(self.branches.width, dim, 1), scale, dim
@@ -35,9 +35,7 @@ class Residual(nn.Module):
         return self.act(x + self.scale * self.drop(self.proj(self.branches(x))))
 
 
-def residuals(
-    down: nn.Module, dim: int, rows: Sequence[Steps], depth: int, scale: float, drop: Iterator[float]
-) -> Stage:
+def residuals(down: nn.Module, dim: int, rows: Rows, depth: int, scale: float, drop: Iterator[float]) -> Stage:
     return Stage([Residual(dim, rows, scale, next(drop)) for _ in range(depth)], down)
 
 
@@ -70,13 +68,13 @@ def inception_resnet_v1(
     drop = ramp(drop_path_rate, sum(depths))
     stem, second = entry(in_chans)
     down8 = Row(second.width, (256, 3, 2, 0))
-    a = [[(32, 1)], [(32, 1), (32, 3)], [(32, 1), (32, 3), (32, 3)]]
-    b = [[(128, 1)], [(128, 1), (128, (1, 7)), (128, (7, 1))]]
-    c = [[(192, 1)], [(192, 1), (192, (1, 3)), (192, (3, 1))]]
+    a: Rows = [[(32, 1)], [(32, 1), (32, 3)], [(32, 1), (32, 3), (32, 3)]]
+    b: Rows = [[(128, 1)], [(128, 1), (128, (1, 7)), (128, (7, 1))]]
+    c: Rows = [[(192, 1)], [(192, 1), (192, (1, 3)), (192, (3, 1))]]
     down16 = halve_squares(down8.width, 192, 192, 256, 384)
     down32 = halve_lines(down16.width, 384, 256, 256, 256)
-    downs, rows = (down8, down16, down32), (a, b, c)
-    last = [residuals(d, d.width, r, n, s, drop) for d, r, n, s in zip(downs, rows, depths, scales)]
+    downs: list[Row | Branches | Then] = [down8, down16, down32]
+    last = [residuals(d, d.width, r, n, s, drop) for d, r, n, s in zip(downs, (a, b, c), depths, scales)]
     widths = [stem.width, second.width, *[d.width for d in downs]]
     backbone = Pyramid(stem, [Stage(second, nn.MaxPool2d(3, 2)), *last], widths, [2, 4, 8, 16, 32])
     net = Network(backbone, Classifier(widths[-1], num_classes, drop=drop_rate))
@@ -103,13 +101,13 @@ def inception_resnet_v2(
         Row(c4, (64, 1), (96, 3), (96, 3)),
         Row(c4, (64, 1), pool=average()),
     )
-    a = [[(32, 1)], [(32, 1), (32, 3)], [(32, 1), (48, 3), (64, 3)]]
-    b = [[(192, 1)], [(128, 1), (160, (1, 7)), (192, (7, 1))]]
-    c = [[(192, 1)], [(192, 1), (224, (1, 3)), (256, (3, 1))]]
+    a: Rows = [[(32, 1)], [(32, 1), (32, 3)], [(32, 1), (48, 3), (64, 3)]]
+    b: Rows = [[(192, 1)], [(128, 1), (160, (1, 7)), (192, (7, 1))]]
+    c: Rows = [[(192, 1)], [(192, 1), (224, (1, 3)), (256, (3, 1))]]
     down16 = halve_squares(mixed.width, 256, 256, 384, 384)
     down32 = halve_lines(down16.width, 384, 288, 288, 320)
-    downs, rows = (Then(nn.MaxPool2d(3, 2), mixed), down16, down32), (a, b, c)
-    last = [residuals(d, d.width, r, n, s, drop) for d, r, n, s in zip(downs, rows, depths, scales)]
+    downs: list[Row | Branches | Then] = [Then(nn.MaxPool2d(3, 2), mixed), down16, down32]
+    last = [residuals(d, d.width, r, n, s, drop) for d, r, n, s in zip(downs, (a, b, c), depths, scales)]
     out = Row(down32.width, (1536, 1))
     last[-1].blocks.extend([Residual(down32.width, c, 1.0, act=nn.Identity()), out])
     widths = [stem.width, c4, mixed.width, down16.width, out.width]

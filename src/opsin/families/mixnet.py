@@ -92,7 +92,7 @@ def conv_norm_act(
 
 # A stage: channels, stride, blocks, what is said of the first of them, and of the others.
 Table = Sequence[tuple[int, int, int, dict[str, Any], dict[str, Any]]]
-FIRST = (1, dict(ratio=1, act=relu), {})
+FIRST: tuple[int, dict[str, Any], dict[str, Any]] = (1, dict(ratio=1, act=relu), {})
 K35, K357, K3579, K357911 = (3, 5), (3, 5, 7), (3, 5, 7, 9), (3, 5, 7, 9, 11)
 SPLIT, GATED, SLIGHT = dict(expand=2, project=2), dict(gate=0.5), dict(gate=0.25)
 RELU = dict(act=relu, **SPLIT)
@@ -139,7 +139,8 @@ def mixnet(
     """The stem is as wide as the first stage. Channels that residuals carry are in halves, which 1x1s may split."""
     depths = [round(depth * deep) for _, _, depth, _, _ in rows]
     drop, cin = ramp(drop_path_rate, sum(depths)), divide(rounded(rows[0][0] * wide), 2)[0]
-    stem, widths, strides, stages = part([in_chans], cin, (3,), 2, relu), [whole(cin)], [2], []
+    stages: list[nn.Module] = []
+    stem, widths, strides = part([in_chans], cin, (3,), 2, relu), [whole(cin)], [2]
     for (size, stride, _, first, others), depth in zip(rows, depths):
         dim = cin if stride == 1 and len(stages) == 0 else divide(rounded(size * wide), 2)[0]
         kinds = [(cin, stride, first), *[(dim, 1, others)] * (depth - 1)]

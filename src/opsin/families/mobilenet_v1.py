@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -23,7 +23,7 @@ STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
 class Separable(nn.Module):
     """project(dwconv(x)), an activation behind both"""
 
-    def __init__(self, cin: int, cout: int, stride: int = 1, part: type[nn.Module] | partial[nn.Module] = Conv):
+    def __init__(self, cin: int, cout: int, stride: int = 1, part: Callable[..., nn.Module] = Conv):
         super().__init__()
         self.dwconv, self.project = part(cin, cin, 3, stride, groups=cin), part(cin, cout, 1)
 

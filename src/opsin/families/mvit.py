@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +73,8 @@ class SeparablePositions(nn.Module):
         nn.init.trunc_normal_(self.time, std=0.02)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        space, time = self.space, self.time
+        space: Tensor = self.space
+        time: Tensor = self.time
         if grid[1:] != self.grid[1:]:
             space = resampled(space, 0, self.grid[1:], grid[1:])
         if grid[0] != self.grid[0]:
@@ -96,7 +98,8 @@ class MViT(nn.Module):
         x = self.prefix(x)
         x, leading = self.positions(x, grid), x.shape[1] - n
         wanted, made = [tap % len(self.stages) for tap in taps], {}
-        for i, stage in enumerate(islice(self.stages, max(wanted) + 1)):
+        stages: Any = islice(self.stages, max(wanted) + 1)
+        for i, stage in enumerate(stages):
             for block in stage:
                 x, grid = stage.run(block, x, grid)
             if i in wanted:

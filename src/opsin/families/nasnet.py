@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +136,8 @@ class Cell(nn.Module):
 
     def forward(self, before: Tensor, last: Tensor) -> Tensor:
         maps = [self.left(before), self.right(last)]
-        for (f, g), (a, b) in zip(self.operations, self.pairs):
+        operations: Any = self.operations
+        for (f, g), (a, b) in zip(operations, self.pairs):
             maps.append(self.dropped(f, maps[a]) + self.dropped(g, maps[b]))
         return torch.cat([maps[i] for i in self.ends], 1)
 
@@ -214,8 +216,8 @@ def nasnet(
 def cell(genotype: Genotype, before: int, last: int, size: int, stride: int, drop: float, halves: bool) -> Cell:
     """A cell behind maps of the widths `before` and `last`, of which the first may have twice the resolution."""
     if halves:
-        dim: int = Concat(Width(size // 2, "even"), Width(size // 2, "odd"))
-        return Cell(genotype, Halve(before, dim), Squeeze(last, dim), dim, stride, drop=drop)
+        both = Concat(Width(size // 2, "even"), Width(size // 2, "odd"))
+        return Cell(genotype, Halve(before, both), Squeeze(last, both), both, stride, drop=drop)
     dim = Width(size, "dim")
     if before is last:  # the first cell: both inputs are the stem's
         return Cell(genotype, nn.Identity(), Squeeze(last, dim), dim, stride, before, drop)

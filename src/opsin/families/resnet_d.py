@@ -39,7 +39,7 @@ def smooth(
     **more: Any,
 ) -> nn.Module:
     """A block whose 3x3 convolution sees every pixel; the pooling behind it takes the stride."""
-    made = block(cin, cout, stride, drop, **more)
+    made: Any = block(cin, cout, stride, drop, **more)
     for conv in (made.conv1, made.conv2):
         if conv.conv.stride != (1, 1):
             conv.conv.stride, conv.pool = (1, 1), pool()

@@ -32,7 +32,7 @@ def unpadded(width: int) -> nn.Module:
 
 def early(cin: int, cout: int, stride: int, drop: float, **more: Any) -> nn.Module:
     """A bottleneck with the stride in its first 1x1."""
-    made = bottleneck(cin, cout, stride, drop, **more)
+    made: Any = bottleneck(cin, cout, stride, drop, **more)
     first, second = made.conv1.conv, made.conv2.conv
     first.stride, second.stride = second.stride, first.stride
     return made
@@ -40,7 +40,7 @@ def early(cin: int, cout: int, stride: int, drop: float, **more: Any) -> nn.Modu
 
 def rectified(cin: int, cout: int, stride: int, drop: float) -> nn.Module:
     """A basic block with an activation before its gate too."""
-    made = basic(cin, cout, stride, drop, gate=squeeze)
+    made: Any = basic(cin, cout, stride, drop, gate=squeeze)
     made.conv2.act = relu()
     return made
 
@@ -52,7 +52,7 @@ def wide_shortcut(cin: int, cout: int, stride: int) -> nn.Module:
 
 def halved(cin: int, cout: int, stride: int, drop: float, groups: int = 64) -> nn.Module:
     """SENet-154's bottleneck: its first 1x1 makes half of what its grouped 3x3 makes."""
-    made = bottleneck(cin, cout, stride, drop, groups, base=256, gate=squeeze, project=wide_shortcut)
+    made: Any = bottleneck(cin, cout, stride, drop, groups, base=256, gate=squeeze, project=wide_shortcut)
     both = made.conv3.conv.in_channels
     half = Groups(both.parts[0], Width(both.parts[1] // 2, "reduced"))
     made.conv1, made.conv2 = Conv(cin, half, 1), Conv(half, both, 3, stride, both.parts[0])

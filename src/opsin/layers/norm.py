@@ -22,6 +22,8 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.RMSNorm):
     """x / root mean square over channels, which are last (`dim=-1`) or second (`dim=1`). arXiv:1910.07467"""
 
+    eps: float
+
     def __init__(self, width: int, dim: int = -1, eps: float = 1e-6):
         super().__init__(width, eps=eps)
         self.dim = dim

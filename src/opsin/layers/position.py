@@ -60,7 +60,7 @@ class MapPositions(nn.Module):
         return x + F.interpolate(self.table, x.shape[-2:], mode="bicubic", antialias=True)
 
 
-def resampled(table: Tensor, prefix: int, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+def resampled(table: Tensor, prefix: int, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
     """A (1, P + N, C) table of positions on the grid `old`, on the grid `new`; the prefix stays."""
     on_grid = table[:, prefix:].unflatten(1, old).movedim(-1, 1)
     on_grid = F.interpolate(on_grid.float(), size=new, mode="bicubic", antialias=True).to(table.dtype)

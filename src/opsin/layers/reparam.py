@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ class ConvSum(nn.Module):
         self.identity = norm(cout) if stride == 1 and same(cin, cout) else None
         self.drop = DropPath(drop)
 
-    def branches(self) -> list[nn.Module]:
+    def branches(self) -> list[Any]:
         return [*self.convs, self.point] if self.point else [*self.convs]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class ConvSum(nn.Module):
 
     def merged(self) -> nn.Module:
         """One convolution with a bias."""
-        main = self.convs[0].conv
+        main: Any = self.convs[0].conv
         kernel, bias = torch.zeros_like(main.weight), main.weight.new_zeros(len(main.weight))
         parts = [(branch.conv.weight, branch.norm) for branch in self.branches()]
         if self.identity:

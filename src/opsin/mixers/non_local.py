@@ -6,6 +6,7 @@ Maps are (B, C, ...) with any number of axes of place; N is how many places ther
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -107,8 +108,8 @@ class NonLocal(nn.Module):
 
     def start_as_identity(self) -> None:
         """Zero the last gain of the branch, or where there is none its last convolution."""
-        for p in [self.proj_out.weight] if isinstance(self.norm, nn.Identity) else [self.norm.weight]:
-            nn.init.zeros_(p)
+        last: Any = self.proj_out if isinstance(self.norm, nn.Identity) else self.norm
+        nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         flat, others = x.flatten(2), self.pool(x).flatten(2)

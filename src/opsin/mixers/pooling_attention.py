@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ class ConvPool(nn.Module):
 
     def __init__(self, size: int, kernel: Sequence[int], stride: Sequence[int]):
         super().__init__()
-        conv = nn.Conv2d if len(kernel) == 2 else nn.Conv3d
+        conv: Any = nn.Conv2d if len(kernel) == 2 else nn.Conv3d
         padding = tuple(k // 2 for k in kernel)
         self.conv = conv(size, size, tuple(kernel), tuple(stride), padding, groups=size, bias=False)
         self.norm = nn.LayerNorm(size, eps=1e-6)
@@ -130,7 +131,8 @@ class ResidualPoolingAttention(PoolingAttention):
         sides: Sequence[int],
     ):
         super().__init__(dim, cout, heads, size, pools)
-        self.offsets = OffsetBias(self.pool_q.norm.normalized_shape[0], sides)
+        norm: Any = self.pool_q.norm
+        self.offsets = OffsetBias(norm.normalized_shape[0], sides)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, after: Grid, seen: Grid) -> Tensor:
         leading = q.shape[2] - math.prod(after)

@@ -10,7 +10,7 @@ def freeze(model: Any, stride: int) -> None:
 
     Only backbones that are stems and stages in a row have such a place; others are trained whole.
     """
-    backbone = getattr(model, "backbone", None)
+    backbone: Any = getattr(model, "backbone", None)
     ends, strides = getattr(backbone, "ends", []), getattr(backbone, "strides", [])
     last = max((end for end, here in zip(ends, strides) if here <= stride), default=-1)
     if last >= 0:
