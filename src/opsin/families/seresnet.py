@@ -31,7 +31,7 @@ SE_D = partial(SE, project=averaged)
 X4, X8 = dict(groups=32, base=128), dict(groups=32, base=256)
 D = dict(stem=deep, block=SE_D)
 T = dict(stem=partial(deep, a=24), block=SE_D)
-AA = dict(stem=deep, pool=mean_pool)
+AA = dict(stem=deep, pool=mean_pool, multiple=32)  # poolings leave out odd edges that shortcuts keep
 
 
 @family(
