@@ -100,7 +100,7 @@ class TheirBackbone(nn.Module):
 
     def features(self, final: Any, maps: list[Tensor], wanted: Sequence[int]) -> TheirFeatures:
         tokens = final if isinstance(final, Tensor) and final.ndim == 3 else None
-        return TheirFeatures(maps, [self.strides[i] for i in wanted], tokens, self.leading, final)
+        return TheirFeatures(maps, [self.strides[i] for i in wanted], tokens, self.leading, final=final)
 
 
 class TheirHead(nn.Module):
