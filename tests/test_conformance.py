@@ -13,6 +13,7 @@ from opsin.blocks import FeatureMaps
 from opsin.families.golden import digest, measured
 from opsin.layers import NeighbourGate
 from opsin.layers.norm import GlobalResponseNorm
+from opsin.mixers.covariance import CrossCovariance
 from opsin.registry import BUILDERS, builder, facts, list_models
 from opsin.width import atoms, axes, fixed, narrow, slices, widths
 
@@ -41,6 +42,8 @@ FREE = (
     *(f"positions.{axis}" for axis in ("space", "time")),
     *(f"offsets.{axis}" for axis in "thw"),
     "where.weight",  # reads an offset and its square
+    "positions.proj.weight",  # reads waves over the grid
+    ".gates",  # one a branch
     "prefix.cls",  # tokens
     "prefix.reg",
     "bias.fc1.weight",  # reads an offset's two coordinates
@@ -189,9 +192,11 @@ def test_dropped_channels_are_the_ones_that_were_silent(name):
 
 
 def mixed(m: torch.nn.Module) -> tuple:
-    """Widths whose silent channels still count: norms over channels divide by them, neighbours see them."""
+    """Widths whose silent channels still count: norms over channels divide by them, neighbours see them, attention weighs them."""
     if isinstance(m, NeighbourGate | GlobalResponseNorm):
         return (m.dim,)
+    if isinstance(m, CrossCovariance):
+        return (m.head_dim,)
     return tuple(m.normalized_shape) if isinstance(m, torch.nn.LayerNorm | torch.nn.RMSNorm) else ()
 
 

@@ -19,7 +19,7 @@ STRIDED = [
     name
     for name in representatives()
     if name in THEIRS and len(facts(name)["output_stride"]) > 1
-    if facts(name)["family"] != "mobilenet_v3"  # theirs takes no output_stride
+    if facts(name)["family"] not in ("mobilenet_v3", "mobileone")  # theirs takes no output_stride, or does not dilate
 ]
 
 
