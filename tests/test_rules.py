@@ -24,6 +24,7 @@ ORDER = """
     conditions registry convert
     layers
     channels mixers
+    operators
     blocks
     kernels
     families
