@@ -16,7 +16,7 @@ from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 SIZES = """
     ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
     first frames kernel wide deep rows eps experts hidden squeezed size
-    mlp widen key
+    mlp widen key linear pattern
 """
 
 
@@ -43,7 +43,7 @@ def lean(name: str) -> dict[str, Any]:
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    vit_giant_patch14_reg4_dinov2 levit_384_s8
+    vit_giant_patch14_reg4_dinov2 levit_384_s8 ffnet_2 glnet_16g glnet_stl
     dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
     seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
