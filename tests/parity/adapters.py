@@ -19,6 +19,7 @@ from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, 
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
+from .state_spaces import STATE_SPACES
 
 
 def numbered(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
@@ -146,4 +147,5 @@ SYSTEMS = {
     "metaformer": metaformer,
     "mvit": mvit,
     "non_local": non_local,
+    **STATE_SPACES,
 }
