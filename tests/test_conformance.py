@@ -51,6 +51,8 @@ FREE = (
     "mixer.read.weight",
     "mixer.near.weight",
     "mixer.decay",
+    # Routes of a scan, whose weights lie in one tensor.
+    *(f"spaces.{name}" for name in ("read", "dt", "dt_bias", "log_decay", "skip")),
     # Classes, and one number for each of several heads.
     *(f"heads.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")),
     "fc.weights",

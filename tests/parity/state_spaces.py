@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from opsin.blocks.stage import Blocks
+from opsin.blocks.tokens import FirstToken, MeanToken, TokenClassifier
+from opsin.families import vision_mamba as vim
+from opsin.families import vmamba as vm
 from opsin.kernels.selective_scan import selective_scan
 from opsin.kernels.ssd import ssd
-from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, ZeroStates
+from opsin.layers import LayerNorm, Scale
+from opsin.layers.norm import RMSNorm
+from opsin.layers.position import Rotary
+from opsin.layers.scan_order import both_ways, forward_only
+from opsin.mixers.bidirectional import BidirectionalMamba, TwoDecays
+from opsin.mixers.cross_scan import CascadeScan, CrossScan, DualCrossScan, GatedCrossScan, biased, dwconv
+from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
+from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
 
@@ -99,4 +112,223 @@ def stepwise(module: Mamba, given: list[Tensor]) -> dict[str, Tensor]:
     return {"out": out, "conv_state": seen, "ssm_state": state.mT}
 
 
-STATE_SPACES = {"selective_scan": operator}
+# ----------------------------------------------- VMamba -----------------------------------------------
+
+
+def dims_of(build: dict) -> tuple[int, ...]:
+    """Widths of the stages: given one by one, or the first, which doubles."""
+    dims = build.get("dims", 96)
+    return tuple(dims) if isinstance(dims, list) else tuple(dims * 2**i for i in range(len(build["depths"])))
+
+
+def ss2d(build: dict) -> Callable[[int], nn.Module]:
+    """The authors' scan as a constructor that waits for its width."""
+    kind, *tags = build["forward_type"].split("_")
+    forms = {
+        "m0": {"make": DualCrossScan},
+        "v051d": {"order": forward_only},
+        "v052d": {"order": both_ways},
+        "v052dc": {"make": CascadeScan},
+    }
+    given = {"make": CrossScan if "noz" in tags else GatedCrossScan, **forms.get(kind, {})}
+    bias = build.get("ssm_conv_bias", True)
+    acts = {"silu": nn.SiLU, "gelu": nn.GELU}
+    return partial(
+        given.pop("make"),
+        states=build.get("ssm_d_state", build.get("d_state", 16)),
+        expand=build.get("ssm_ratio", 2.0),
+        conv=biased if bias else dwconv,
+        act=acts[build.get("ssm_act_layer", "silu")],
+        **given,
+    )
+
+
+class Normed(nn.Module):
+    """The maps of all stages, each behind a norm of its own"""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+        self.norms = nn.ModuleList(LayerNorm(int(width), dim=1, eps=1e-5) for width in net.backbone.widths)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [norm(m) for norm, m in zip(self.norms, self.net.forward_intermediates(x))]
+
+
+def with_norms(net: nn.Module, table: str) -> Rebuilt:
+    net.reset_classifier(0)
+    net.head.before = nn.Identity()
+    table = "outnorm{i} -> norms.{i}\n" + "\n".join(line.replace("-> ", "-> net.") for line in table.splitlines())
+    return Rebuilt(Normed(net), table, lambda m, x: {f"feat{i}": y for i, y in enumerate(m(*x))})
+
+
+def vmamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        return Rebuilt(*official(build["variant"]), single)
+    if "d_model" in build:
+        return Rebuilt(MapFirst(ss2d(build)(build["d_model"])), vm.scan("op", "mixer"), single)
+    old = build.get("downsample_version") == "v1"
+    make = vm.vmamba_v0 if old else vm.vmamba
+    net = make(depths=build["depths"], dims=dims_of(build), mixer=ss2d(build), num_classes=build["num_classes"])
+    table = vm.AUTHORS_V0 if old else vm.AUTHORS
+    return with_norms(net, table) if "out_indices" in build else Rebuilt(net, table, single)
+
+
+def official(name: str) -> tuple[nn.Module, str]:
+    """An official variant by the words of its name, in any order and with any signs between them."""
+    words = set(name.lower().replace("-", "_").replace(" ", "_").split("_")) - {"vmamba", "vssm"}
+    words = {"v0" if word == "vanilla" else word for word in words}
+    found = next(n for n in BUILDERS if n.startswith("vmamba_") and set(n.split("_")[1:]) == words)
+    make, given = BUILDERS[found]
+    return make(**given), vm.AUTHORS_V0 if make is vm.vmamba_v0 else vm.AUTHORS
+
+
+class MapFirst(nn.Module):
+    """A mixer of maps with channels last, for maps with channels second"""
+
+    def __init__(self, mixer: nn.Module):
+        super().__init__()
+        self.mixer = mixer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mixer(x.movedim(1, -1)).movedim(-1, 1)
+
+
+# ----------------------------------------------- Vim -----------------------------------------------
+
+
+class Pair(nn.Module):
+    """A block, and one that reads from the end; the stream counts twice, as in the authors' code"""
+
+    def __init__(self, dim, mixer, norm, drop):
+        super().__init__()
+        self.ahead, self.back = vim.mixed(dim, mixer, norm, drop), vim.mixed(dim, mixer, norm, drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ahead(x) + self.back(x.flip(1)).flip(1)
+
+
+class Turned(nn.Module):
+    """A block behind a rotation of its tokens"""
+
+    def __init__(self, block: nn.Module, turn: nn.Module):
+        super().__init__()
+        self.turn, self.block = turn, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.turn(x))
+
+
+class MeanOfTwo(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2].mean(1)
+
+
+class MaxToken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(1)
+
+
+class LastToken(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, -1]
+
+
+VIM_V1 = """
+    A_log      -> space.log_decay
+    A_b_log    -> space.log_decay_back
+    D          -> space.skip
+    in_proj    -> proj
+    conv1d     -> conv
+    x_proj     -> space.read
+    dt_proj    -> space.dt
+    out_proj   -> out
+"""
+
+
+def one_space(dim: int, states: int, space: Callable[..., nn.Module]) -> nn.Module:
+    made = Mamba(dim, states)
+    made.space = space(made.conv.out_channels, states, math.ceil(dim / 16))
+    return made
+
+
+def vision_mamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        size = next(s for s in ("tiny", "small", "base") if s in build["variant"])
+        stride = "_stride8" if "8" in build["variant"].partition(size)[2] else ""
+        make, given = BUILDERS[f"vim_{size}_patch16{stride}_224"]
+        return Rebuilt(make(**given), vim.AUTHORS, single)
+    kind, states, dim = build.get("bimamba_type", "v2"), build.get("d_state", 16), build["embed_dim"]
+    if kind == "v2":
+        share = 0.5 if build.get("if_divide_out", True) else 1.0
+        mixer, table = partial(BidirectionalMamba, states=states, share=share), vim.AUTHORS
+    else:
+        mixer = partial(one_space, states=states, space=TwoDecays if kind == "v1" else StateSpace)
+        rules = [line.strip() for line in VIM_V1.strip().splitlines()]
+        named = "\n".join(f"layers.{{b}}.mixer.{r.replace('-> ', '-> backbone.blocks.{b}.mixer.')}" for r in rules)
+        table = named + vim.AUTHORS
+    if build.get("init_layer_scale") is not None:
+        plain_mixer = mixer
+        mixer = lambda d: nn.Sequential(plain_mixer(d), Scale(d))
+        table = table.replace(".mixer.proj", ".mixer.0.proj").replace("{b}.mixer.convs", "{b}.mixer.0.convs")
+        table = table.replace("blocks.{b}.mixer.space", "blocks.{b}.mixer.0.space").replace(
+            ".mixer.out\n", ".mixer.0.out\n"
+        )
+        table = "layers.{b}.mixer.gamma -> backbone.blocks.{b}.mixer.1.gamma" + table
+    norm = partial(RMSNorm if build.get("rms_norm") else LayerNorm, eps=1e-5)
+    pools = {"mean": MeanToken, "max": MaxToken, "none": LastToken}
+    tokens, order, pool = {}, vim.nowhere, pools[build.get("final_pool_type", "none")]
+    if build.get("if_cls_token"):
+        tokens, order, pool = {"cls": 1}, vim.middle if build.get("use_middle_cls_token") else vim.first, FirstToken
+        if build.get("use_double_cls_token"):
+            tokens, order, pool = {"head": 1, "tail": 1}, vim.ends, MeanOfTwo
+    head = lambda dim, classes, drop, norm: TokenClassifier(dim, classes, before=norm(dim), pool=pool())
+    pairs, sizes = build.get("if_bidirectional", False), build["img_size"]
+    net = vim.vision_mamba(
+        dim,
+        depth=build["depth"] // (2 if pairs else 1),
+        patch=build["patch_size"],
+        stride=build.get("stride", build["patch_size"]),
+        mixer=mixer,
+        norm=norm,
+        block=Pair if pairs else vim.mixed,
+        tokens=tokens,
+        order=order,
+        head=head,
+        img_size=tuple(sizes) if isinstance(sizes, list) else sizes,
+        num_classes=build["num_classes"],
+    )
+    table = "cls_token_head -> backbone.prefix.head\ncls_token_tail -> backbone.prefix.tail\n" + table
+    if pairs:
+        table = "\n".join(map(paired, table.splitlines()))
+    if build.get("if_rope"):
+        trained = build.get("pt_hw_seq_len", 14)
+        rotate(net, Rotary(trained), build.get("if_rope_residual", False))
+        if build.get("if_rope_residual"):
+            table = table.replace("backbone.blocks.{b}.", "backbone.blocks.{b}.block.")
+    return Rebuilt(net, table, single)
+
+
+def paired(line: str) -> str:
+    """A rule for one block as rules for every block of ten pairs, the even ones ahead."""
+    if "layers.{b}" not in line:
+        return line
+    names = ("ahead", "back")
+    return "\n".join(
+        line.replace("layers.{b}", f"layers.{i}").replace("blocks.{b}", f"blocks.{i // 2}.{names[i % 2]}")
+        for i in range(48)
+    )
+
+
+def rotate(net: nn.Module, turn: nn.Module, residual: bool) -> None:
+    """Turn the whole stream before each block, or only what blocks add to it and what enters the first."""
+    blocks = net.backbone.blocks
+    if residual:
+        net.backbone.blocks = Blocks(*(Turned(block, turn) for block in blocks))
+        return
+    net.backbone.positions.register_forward_hook(lambda m, given, out: turn(out))
+    for block in blocks[:-1]:
+        block.mixer.register_forward_hook(lambda m, given, out: turn(out))
+
+
+STATE_SPACES = {"selective_scan": operator, "vision_mamba": vision_mamba, "vmamba": vmamba}

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -20,6 +23,19 @@ from torch.utils.flop_counter import register_flop_formula
 
 from . import scan_torch
 from .doubling import doubled
+
+
+_written_out: ContextVar[bool] = ContextVar("written_out", default=False)
+
+
+@contextmanager
+def written_out() -> Iterator[None]:
+    """Scans inside are traced as whole-tensor operators (`doubling`) that other runtimes know, not as one of ours."""
+    token = _written_out.set(True)
+    try:
+        yield
+    finally:
+        _written_out.reset(token)
 
 
 @functools.cache
@@ -98,7 +114,7 @@ def scan(
     wide = torch.float64 if u.dtype == torch.float64 else torch.float32
     u, step, a, b, c = (x.to(wide) for x in (u, step, a, b, c))
     start = a.new_zeros(a.shape) if start is None else start.to(wide)
-    if torch.compiler.is_exporting():
+    if _written_out.get() or torch.onnx.is_in_onnx_export():
         return doubled(u, step, a, b, c, start)
     y, last, _ = scan_op(u, step, a, b, c, start)
     return y, last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -103,3 +104,26 @@ class NoPositions(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         return x
+
+
+class Rotary(nn.Module):
+    """Tokens (B, P + N, C) turned by where they stand: pairs of channels, the first half by rows, then by columns
+
+    Su et al., 2021, arXiv:2104.09864. The grid is square, P is 0 or 1 (not turned); angles are those of a grid of
+    `trained` places a side.
+    """
+
+    def __init__(self, trained: int):
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = math.isqrt(x.shape[1])
+        first = x.shape[1] - side * side
+        speeds = 10000.0 ** (-torch.arange(0, x.shape[2] // 2, 2, dtype=x.dtype, device=x.device) / (x.shape[2] // 2))
+        turns = torch.arange(side, dtype=x.dtype, device=x.device)[:, None] / side * self.trained * speeds
+        turns = torch.cat([turns[:, None].expand(-1, side, -1), turns.expand(side, -1, -1)], -1).flatten(0, 1)
+        even, odd = x[:, first:].unflatten(-1, (-1, 2)).unbind(-1)
+        cos, sin = turns.cos(), turns.sin()
+        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2)
+        return torch.cat([x[:, :first], turned], 1)

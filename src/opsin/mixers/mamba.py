@@ -68,7 +68,7 @@ class StateSpace(nn.Module):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The tokens' answers, and the last states (B, N, C), which a further part of the sequence may start from."""
         step, a, b, c = self.parts(x)
-        y, last = scan(x, step, a.mT.expand(len(x), -1, -1), b, c, state)
+        y, last = scan(x, step, a.mT.expand(x.shape[0], -1, -1), b, c, state)
         return (y + self.skip * x).to(x.dtype), last
 
 
@@ -174,7 +174,7 @@ class Mamba2(nn.Module):
         x, b, c = F.silu(self.conv(seen)).split([inner, many, many], -1)
         x, b, c = x.unflatten(-1, (int(self.heads), -1)), *(t.unflatten(-1, (self.groups, -1)) for t in (b, c))
         first = self.start()
-        first = None if first is None else first.expand(len(x), -1, -1, -1)
+        first = None if first is None else first.expand(x.shape[0], -1, -1, -1)
         decay, skip, bias = -self.log_decay.exp(), self.skip, self.dt_bias
         y, _ = ssd(x, dt, decay, b, c, skip, dt_bias=bias, dt_softplus=True, initial_states=first)
         return self.out(self.norm(y.flatten(-2), z))
