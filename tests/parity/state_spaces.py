@@ -9,8 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from opsin.blocks.prenorm import PreMix
 from opsin.blocks.stage import Blocks
 from opsin.blocks.tokens import FirstToken, MeanToken, TokenClassifier
+from opsin.channels.mlp import Mlp
+from opsin.families import efficient_vmamba as evm
+from opsin.families import plain_mamba as plainm
 from opsin.families import vision_mamba as vim
 from opsin.families import vmamba as vm
 from opsin.kernels.selective_scan import selective_scan
@@ -22,6 +26,7 @@ from opsin.layers.scan_order import both_ways, forward_only
 from opsin.mixers.bidirectional import BidirectionalMamba, TwoDecays
 from opsin.mixers.cross_scan import CascadeScan, CrossScan, DualCrossScan, GatedCrossScan, biased, dwconv
 from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
+from opsin.mixers.snake_scan import SnakeMamba
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
@@ -331,4 +336,112 @@ def rotate(net: nn.Module, turn: nn.Module, residual: bool) -> None:
         block.mixer.register_forward_hook(lambda m, given, out: turn(out))
 
 
-STATE_SPACES = {"selective_scan": operator, "vision_mamba": vision_mamba, "vmamba": vmamba}
+# ----------------------------------------------- PlainMamba -----------------------------------------------
+
+
+class Gained(nn.Module):
+    """A mixer whose channels are scaled"""
+
+    def __init__(self, mixer: nn.Module, dim: int):
+        super().__init__()
+        self.mixer, self.gain = mixer, Scale(dim)
+
+    def forward(self, x: Tensor, *given) -> Tensor:
+        return self.gain(self.mixer(x, *given))
+
+
+class Watched(nn.Module):
+    """A network, and norms for the maps of some blocks"""
+
+    def __init__(self, net: nn.Module, taps: list[int]):
+        super().__init__()
+        self.net, self.taps = net, taps
+        width = net.backbone.widths[0]
+        self.norms = nn.ModuleDict({str(i): LayerNorm(int(width)) for i in taps[:-1]})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        norms = [*self.norms.values(), self.net.head.before]
+        maps = self.net.forward_intermediates(x, self.taps)
+        feats = {f"feat{i}": norm(m.movedim(1, -1)).movedim(-1, 1) for i, norm, m in zip(self.taps, norms, maps)}
+        return {"out": self.net(x), **feats}
+
+
+def plain_mamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        size = build["variant"].lower().removeprefix("plainmamba").strip("_- ")
+        make, given = BUILDERS[f"plainmamba_{size}"]
+        return Rebuilt(make(**given), plainm.AUTHORS_L1 if size == "l1" else plainm.AUTHORS, single)
+    layers = build.get("layer_cfgs", {})
+    told = layers.get("mamba_cfg", {})
+    names = {"d_state": "states", "expand": "expand", "conv_size": "kernel", "bias": "bias"}
+    mixer = partial(SnakeMamba, **{names[k]: v for k, v in told.items() if k in names})
+    conditioned = build.get("layers_with_dwconv", [])
+    table = plainm.authors(conditioned)
+    if told.get("init_layer_scale") is not None:
+        plain_mixer = mixer
+        mixer = lambda dim: Gained(plain_mixer(dim), dim)
+        table = table.replace(".mixer.", ".mixer.mixer.")
+        rules = [(f"layers.{i}", f"blocks.{i}.block") for i in conditioned] + [("layers.{b}", "blocks.{b}")]
+        gains = [f"backbone.{a}.mamba.gamma -> backbone.{b}.mixer.gain.gamma" for a, b in rules]
+        table = "\n".join([*gains, table])
+    size = build["img_size"]
+    net = plainm.plain_mamba(
+        build["embed_dims"],
+        build["num_layers"],
+        build["num_convs_patch_embed"],
+        conditioned,
+        build["patch_size"],
+        mixer,
+        partial(RMSNorm if layers.get("use_rms_norm") else LayerNorm, eps=1e-5),
+        tuple(size) if isinstance(size, list) else size,
+        build["num_classes"],
+    )
+    if not build.get("out_indices"):
+        return Rebuilt(net, table, single)
+    table = "backbone.norm_layer{i} -> norms.{i}\n" + table.replace("-> ", "-> net.")
+    taps = sorted({*build["out_indices"], build["num_layers"] - 1})
+    return Rebuilt(Watched(net, taps), table, lambda m, x: m(*x))
+
+
+# ------------------------------------------- EfficientVMamba -------------------------------------------
+
+
+class WithMlp(nn.Sequential):
+    """A block, then a pair of linear layers"""
+
+    def __init__(self, dim: int, drop: float, ratio: float):
+        super().__init__(evm.ScanAndConv(dim, drop), PreMix(LayerNorm(dim, eps=1e-5), Mlp(dim, ratio), drop))
+
+
+def two_by_two(cin: int, cout: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(cin, cout, 2, 2), LayerNorm(cout, dim=1, eps=1e-5))
+
+
+def efficient_vmamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        name = next(n for n in BUILDERS if n.startswith("efficient_vmamba_") and n.split("_")[-1] in build["variant"])
+        make, given = BUILDERS[name]
+        return Rebuilt(make(**given), evm.authors(given.get("depths", (2, 2, 4, 2))), single)
+    ratio, depths = build.get("mlp_ratio", 0.0), build["depths"]
+    block = partial(WithMlp, ratio=ratio) if ratio else evm.ScanAndConv
+    down = two_by_two if build.get("downsample_version") == "v2" else evm.MapMerging
+    net = evm.efficient_vmamba(dims_of(build), depths, block, down, num_classes=build["num_classes"])
+    table = evm.authors(depths)
+    if down is two_by_two:
+        rules = [("layers.{s}.downsample", "backbone.stages.{s+1}.down")]
+        rules += [(f"layers.2.{depths[2] + 2}", "backbone.stages.3.down")]
+        table = "\n".join(f"{a}.{n} -> {b}.{n // 2}" for a, b in rules for n in (1, 3)) + table
+    if ratio:
+        table = table.replace("backbone.stages.{s}.blocks.{b}.", "backbone.stages.{s}.blocks.{b}.0.")
+        at, ours = "layers.{s}.blocks.{b}", "backbone.stages.{s}.blocks.{b}.1"
+        table = f"{at}.norm2 -> {ours}.norm\n{at}.mlp -> {ours}.mixer\n" + table
+    return with_norms(net, table) if "out_indices" in build else Rebuilt(net, table, single)
+
+
+STATE_SPACES = {
+    "efficient_vmamba": efficient_vmamba,
+    "plain_mamba": plain_mamba,
+    "selective_scan": operator,
+    "vision_mamba": vision_mamba,
+    "vmamba": vmamba,
+}

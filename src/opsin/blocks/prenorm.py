@@ -39,11 +39,11 @@ class PreNorm(nn.Module):
 
 
 class PreMix(nn.Module):
-    """x + drop(mixer(norm(x))); channels last"""
+    """x + drop(mixer(norm(x))); what else the block is given goes to the mixer"""
 
     def __init__(self, norm: nn.Module, mixer: nn.Module, drop: float = 0.0):
         super().__init__()
         self.norm, self.mixer, self.drop = norm, mixer, DropPath(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop(self.mixer(self.norm(x)))
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        return x + self.drop(self.mixer(self.norm(x), *given))

@@ -24,7 +24,6 @@ from torch.utils.flop_counter import register_flop_formula
 from . import scan_torch
 from .doubling import doubled
 
-
 _written_out: ContextVar[bool] = ContextVar("written_out", default=False)
 
 

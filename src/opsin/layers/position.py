@@ -32,6 +32,7 @@ class Positions(nn.Module):
 
     axes = {"table": (None, None, "dim")}
     no_decay = ("table",)
+    antialias = True
 
     def __init__(self, dim: int, grid: tuple[int, int], prefix: int = 0):
         super().__init__()
@@ -40,7 +41,15 @@ class Positions(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        return x + (self.table if tuple(grid) == self.grid else resampled(self.table, self.prefix, self.grid, grid))
+        if tuple(grid) == self.grid:
+            return x + self.table
+        return x + resampled(self.table, self.prefix, self.grid, grid, self.antialias)
+
+
+class SharpPositions(Positions):
+    """`Positions` resampled without antialiasing"""
+
+    antialias = False
 
 
 class MapPositions(nn.Module):
@@ -61,10 +70,11 @@ class MapPositions(nn.Module):
         return x + F.interpolate(self.table, x.shape[-2:], mode="bicubic", antialias=True)
 
 
-def resampled(table: Tensor, prefix: int, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
+def resampled(table: Tensor, prefix: int, old: tuple[int, ...], new: tuple[int, ...], antialias: bool = True) -> Tensor:
     """A (1, P + N, C) table of positions on the grid `old`, on the grid `new`; the prefix stays."""
+    wide = torch.float64 if table.dtype == torch.float64 else torch.float32
     on_grid = table[:, prefix:].unflatten(1, old).movedim(-1, 1)
-    on_grid = F.interpolate(on_grid.float(), size=new, mode="bicubic", antialias=True).to(table.dtype)
+    on_grid = F.interpolate(on_grid.to(wide), size=new, mode="bicubic", antialias=antialias).to(table.dtype)
     return torch.cat([table[:, :prefix], on_grid.flatten(2).mT], 1)
 
 

@@ -5,7 +5,7 @@ A plan lists places row by row (place = row * columns + column), one row of the 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +59,70 @@ def both_ways(rows: int, columns: int) -> Plan:
     """Row by row, twice, and twice from the end"""
     at = raster(rows, columns).reshape(-1)
     return plan([at, at, at[::-1], at[::-1]])
+
+
+@cache
+def atrous(rows: int, columns: int) -> Plan:
+    """Every other row and column, from four corners: two quarters row by row, two column by column. arXiv:2403.09977
+
+    Both sides are even.
+    """
+    at = raster(rows, columns)
+    quarters = [at[::2, ::2], at[1::2, ::2].T, at[::2, 1::2], at[1::2, 1::2].T]
+    return plan([quarter.reshape(-1) for quarter in quarters])
+
+
+@cache
+def all_but_rows(rows: int, columns: int) -> Plan:
+    """Row by row from the end, column by column, and that from the end, too"""
+    at = raster(rows, columns)
+    row, column = at.reshape(-1), at.T.reshape(-1)
+    return plan([row[::-1], column, column[::-1]])
+
+
+@cache
+def two_ways(rows: int, columns: int) -> Plan:
+    """Row by row, and from the end"""
+    at = raster(rows, columns).reshape(-1)
+    return plan([at, at[::-1]])
+
+
+@cache
+def single(rows: int, columns: int, route: int) -> Plan:
+    """One route of `cross` alone"""
+    return plan([cross(rows, columns).there[route]])
+
+
+along_rows, along_columns, rows_back, columns_back = (partial(single, route=i) for i in range(4))
+
+
+@cache
+def snake(rows: int, columns: int) -> Plan:
+    """Rows to and fro, that backwards, columns up and down, that backwards: each step goes to a neighbour
+
+    PlainMamba, arXiv:2403.17695.
+    """
+    at = raster(rows, columns)
+    routes = [folded(at), folded(at.T)]
+    return plan([way for route in routes for way in (route, route[::-1])])
+
+
+def folded(at: Places) -> Places:
+    at = at.copy()
+    at[1::2] = at[1::2, ::-1]
+    return at.reshape(-1)
+
+
+START, RIGHT, LEFT, UP, DOWN = range(5)
+
+
+@cache
+def moves(rows: int, columns: int) -> Places:
+    """For each step of `snake`, the move that led to it: none, right, left, up or down; (4, L)"""
+    there = snake(rows, columns).there
+    y, x = (np.diff(side, axis=1) for side in np.divmod(there, columns))
+    made = np.select([x > 0, x < 0, y < 0, y > 0], [RIGHT, LEFT, UP, DOWN])
+    return np.pad(made, ((0, 0), (1, 0)), constant_values=START)
 
 
 class Take(torch.autograd.Function):

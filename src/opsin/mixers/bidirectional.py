@@ -30,10 +30,10 @@ class BidirectionalMamba(nn.Module):
 
     def __init__(self, dim: int, states: int = 16, expand: float = 2, kernel: int = 4, share: float = 0.5):
         super().__init__()
-        inner, rank = Width(int(expand * dim), "inner"), math.ceil(dim / 16)
+        inner, states = Width(int(expand * dim), "inner"), Width(states, "states")
         self.share, self.proj = share, nn.Linear(dim, Concat(inner, inner), bias=False)
         self.convs = nn.ModuleList(CausalConv(inner, kernel) for _ in range(2))
-        self.spaces = nn.ModuleList(StateSpace(inner, states, rank) for _ in range(2))
+        self.spaces = nn.ModuleList(StateSpace(inner, states, Width(math.ceil(dim / 16), "rank")) for _ in range(2))
         self.out = nn.Linear(inner, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ class CrossScan(nn.Module):
         return inner
 
     def scans(self, inner: int, dim: int, states: int) -> nn.Module:
-        return Spaces(inner, math.ceil(dim / 16), states)
+        return Spaces(inner, math.ceil(dim / 16), states, len(self.order(2, 2).there))
 
     def mix(self, x: Tensor) -> Tensor:
         x = self.act(self.conv(x.movedim(-1, 1))).movedim(1, -1)

@@ -48,7 +48,7 @@ class StateSpace(nn.Module):
 
     def __init__(self, dim: int, states: int, rank: int):
         super().__init__()
-        self.dim, self.states, self.rank = dim, Width(states, "states"), Width(rank, "rank")
+        self.dim, self.states, self.rank = dim, states, rank
         self.read = nn.Linear(dim, Concat(self.rank, self.states, self.states), bias=False)
         self.dt = nn.Linear(self.rank, dim)
         self.log_decay = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(dim, 1))
@@ -82,7 +82,8 @@ class Mamba(nn.Module):
         super().__init__()
         inner = Width(int(expand * dim), "inner")
         self.proj, self.conv = nn.Linear(dim, Concat(inner, inner), bias=False), CausalConv(inner, kernel)
-        self.space = StateSpace(inner, states, rank or math.ceil(dim / 16))
+        rank = Width(rank or math.ceil(dim / 16), "rank")
+        self.space = StateSpace(inner, Width(states, "states"), rank)
         self.out = nn.Linear(inner, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
