@@ -9,11 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from opsin.blocks import Classifier
 from opsin.blocks.prenorm import PreMix
 from opsin.blocks.stage import Blocks
 from opsin.blocks.tokens import FirstToken, MeanToken, TokenClassifier
 from opsin.channels.mlp import Mlp
 from opsin.families import efficient_vmamba as evm
+from opsin.families import group_mamba as grp
+from opsin.families import msvmamba as msv
 from opsin.families import plain_mamba as plainm
 from opsin.families import vision_mamba as vim
 from opsin.families import vmamba as vm
@@ -25,9 +28,12 @@ from opsin.layers.position import Rotary
 from opsin.layers.scan_order import both_ways, forward_only
 from opsin.mixers.bidirectional import BidirectionalMamba, TwoDecays
 from opsin.mixers.cross_scan import CascadeScan, CrossScan, DualCrossScan, GatedCrossScan, biased, dwconv
+from opsin.mixers.group_scan import GroupScan
 from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
+from opsin.mixers.multi_scale_scan import Excite, FirstMultiScaleScan, GatedMultiScaleScan, MultiScaleScan
 from opsin.mixers.snake_scan import SnakeMamba
 from opsin.registry import BUILDERS
+from opsin.width import Groups, Width
 
 from .harness import Rebuilt
 
@@ -438,8 +444,78 @@ def efficient_vmamba(build: dict, case: str) -> Rebuilt:
     return with_norms(net, table) if "out_indices" in build else Rebuilt(net, table, single)
 
 
+# ----------------------------------------------- MSVMamba -----------------------------------------------
+
+
+class Excited(GatedCrossScan):
+    """The ordinary gated scan, whose channels are weighed before the gate"""
+
+    def __init__(self, dim: int, states: int, expand: float):
+        super().__init__(dim, states, expand, biased)
+        self.excite = Excite(self.out.in_features)
+
+    def mix(self, x: Tensor) -> Tensor:
+        return self.excite(super().mix(x))
+
+
+def msvmamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        words = build["variant"].lower().replace("-", "_").replace(" ", "_").split("_")
+        third = any("v3" in word for word in words)
+        size = next(word for word in words if word in ("nano", "micro", "tiny", "small", "base"))
+        make, given = BUILDERS[f"msvmamba{'v3' if third else ''}_{size}"]
+        return Rebuilt(make(**given), msv.AUTHORS_V3 if third else msv.AUTHORS, single)
+    given = dict(states=build.get("ssm_d_state", 1), expand=build.get("ssm_ratio", 2.0))
+    third = build.get("forward_type", "").startswith("vms")
+    if third:
+        scans = MultiScaleScan if "noz" in build["forward_type"] else GatedMultiScaleScan
+        more = dict(mixer=partial(scans, **given), stem=vm.stem, down=vm.halve, block=msv.NormedBehind)
+    else:
+        scaled, plain_scan = partial(FirstMultiScaleScan, **given), partial(Excited, **given)
+        stages = build.get("ms_stage", range(4))
+        more = dict(mixer=[scaled if i in stages else plain_scan for i in range(4)])
+    net = msv.msvmamba(build["depths"], dims_of(build), num_classes=build["num_classes"], **more)
+    return Rebuilt(net, msv.AUTHORS_V3 if third else msv.AUTHORS, single)
+
+
+# ---------------------------------------------- GroupMamba ----------------------------------------------
+
+
+def heads_apart(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    made = net.forward_head(net.forward_features(*given), pre_logits=True)
+    fc = net.head.fc
+    apart = {"head": fc.fc(made), "dist_head": fc.distilled(made)} if isinstance(fc, grp.Taught) else {}
+    return {"out": net(*given), **apart}
+
+
+def group_mamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        size = next(s for s in ("tiny", "small", "base") if s in build["variant"].lower())
+        make, given = BUILDERS[f"groupmamba_{size}"]
+        return Rebuilt(make(**given), grp.authors(given["depths"]), heads_apart)
+    if "dim" in build:
+        width = Groups(4, Width(build["dim"] // 4))
+        made = GroupScan(width, build["d_state"], build["expand"], build["reduction"])
+        shape = (build["H"], build["W"])
+        run = lambda m, x: {"out": m["layer"](x[0].unflatten(1, shape)).flatten(1, 2)}
+        return Rebuilt(nn.ModuleDict({"layer": made}), grp.group_scan("layer", "layer"), run)
+    taught = build.get("distillation", True)
+    net = grp.group_mamba(
+        build["embed_dims"],
+        build["depths"],
+        build["stem_hidden_dim"],
+        build["mlp_ratios"],
+        grp.TaughtClassifier if taught else Classifier,
+        build["num_classes"],
+    )
+    table = grp.authors(build["depths"])
+    return Rebuilt(net, table if taught else "head -> head.fc\n" + table, heads_apart)
+
+
 STATE_SPACES = {
     "efficient_vmamba": efficient_vmamba,
+    "group_mamba": group_mamba,
+    "msvmamba": msvmamba,
     "plain_mamba": plain_mamba,
     "selective_scan": operator,
     "vision_mamba": vision_mamba,
