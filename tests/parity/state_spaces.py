@@ -16,6 +16,7 @@ from opsin.blocks.tokens import FirstToken, MeanToken, TokenClassifier
 from opsin.channels.mlp import Mlp
 from opsin.families import efficient_vmamba as evm
 from opsin.families import group_mamba as grp
+from opsin.families import mobile_mamba as mob
 from opsin.families import msvmamba as msv
 from opsin.families import plain_mamba as plainm
 from opsin.families import vision_mamba as vim
@@ -32,6 +33,7 @@ from opsin.mixers.group_scan import GroupScan
 from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
 from opsin.mixers.multi_scale_scan import Excite, FirstMultiScaleScan, GatedMultiScaleScan, MultiScaleScan
 from opsin.mixers.snake_scan import SnakeMamba
+from opsin.mixers.wavelet_scan import WaveletScan
 from opsin.registry import BUILDERS
 from opsin.width import Groups, Width
 
@@ -512,9 +514,36 @@ def group_mamba(build: dict, case: str) -> Rebuilt:
     return Rebuilt(net, table if taught else "head -> head.fc\n" + table, heads_apart)
 
 
+# ---------------------------------------------- MobileMamba ----------------------------------------------
+
+
+def mobile_mamba(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        make, given = BUILDERS[f"mobilemamba_{build['variant'].lower().replace('-', '_').split('_')[-1]}"]
+        return Rebuilt(make(**given), mob.AUTHORS, single)
+    if "c" in build:
+        made = WaveletScan(build["c"], build["k"], build["ssm_ratio"], build["levels"])
+        return Rebuilt(nn.ModuleDict({"op": made}), mob.wavelet("op", "op"), lambda m, x: {"out": m["op"](*x)})
+    taught = build.get("distillation", False)
+    net = mob.mobile_mamba(
+        build["embed_dim"],
+        build["depth"],
+        build["global_ratio"],
+        build["local_ratio"],
+        build["kernels"],
+        build["ssm_ratio"],
+        mob.TaughtPair if taught else mob.NormedLinear,
+        build["num_classes"],
+    )
+    heads = (("head", "head.fc.fc"), ("head_dist", "head.fc.distilled"))
+    rules = [f"{theirs}.{part} -> {ours}.{i}" for theirs, ours in heads for i, part in enumerate(("bn", "l"))]
+    return Rebuilt(net, "\n".join(rules) + mob.AUTHORS if taught else mob.AUTHORS, single)
+
+
 STATE_SPACES = {
     "efficient_vmamba": efficient_vmamba,
     "group_mamba": group_mamba,
+    "mobile_mamba": mobile_mamba,
     "msvmamba": msvmamba,
     "plain_mamba": plain_mamba,
     "selective_scan": operator,
