@@ -43,7 +43,7 @@ def lean(name: str) -> dict[str, Any]:
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    vit_giant_patch14_reg4_dinov2
+    vit_giant_patch14_reg4_dinov2 plainmamba_l2 msvmambav3_tiny
     dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
     seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71

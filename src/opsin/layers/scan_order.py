@@ -113,6 +113,16 @@ def folded(at: Places) -> Places:
     return at.reshape(-1)
 
 
+@cache
+def windings(rows: int, columns: int) -> Plan:
+    """Four snakes of a square map, one from each side: rows downwards and upwards, columns rightwards and leftwards
+
+    LaMamba-Diff, arXiv:2408.02615.
+    """
+    at = raster(rows, columns)
+    return plan([folded(side) for side in (at, at[::-1], at.T[:, ::-1], at.T[::-1, ::-1])])
+
+
 START, RIGHT, LEFT, UP, DOWN = range(5)
 
 
