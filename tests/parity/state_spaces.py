@@ -19,6 +19,7 @@ from opsin.families import dis as dism
 from opsin.families import efficient_vmamba as evm
 from opsin.families import group_mamba as grp
 from opsin.families import lamamba_diff as lam
+from opsin.families import mhs_vm as mhs
 from opsin.families import mobile_mamba as mob
 from opsin.families import msvmamba as msv
 from opsin.families import plain_mamba as plainm
@@ -35,6 +36,7 @@ from opsin.mixers.bidirectional import BidirectionalMamba, TwoDecays
 from opsin.mixers.cross_scan import CascadeScan, CrossScan, DualCrossScan, GatedCrossScan, biased, dwconv
 from opsin.mixers.group_scan import GroupScan
 from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
+from opsin.mixers.multi_head_scan import HEADS, GatedSubspaceScan, MultiHeadScan, ProjectedScan, SubspaceScan
 from opsin.mixers.multi_scale_scan import Excite, FirstMultiScaleScan, GatedMultiScaleScan, MultiScaleScan
 from opsin.mixers.snake_scan import SnakeMamba
 from opsin.mixers.wavelet_scan import WaveletScan
@@ -637,12 +639,46 @@ def change_mamba(build: dict, case: str) -> Rebuilt:
     return Rebuilt(net, chm.AUTHORS, run)
 
 
+# ------------------------------------------------- MHS-VM -------------------------------------------------
+
+
+def mhs_vm(build: dict, case: str) -> Rebuilt:
+    if "h" in build:
+        named = {
+            f"{name}{i}": torch.from_numpy(order(build["h"], build["w"]).there[2 * i].copy())
+            for name, order in zip("CXSZ", HEADS)
+            for i in range(2)
+        }
+        return Rebuilt(nn.Identity(), "", lambda net, x: named)
+    told = build.get("para_dict", {"head_num": 4, "gfu_t": 0.5, "with_proj": True})
+    form = ProjectedScan if told["with_proj"] else MultiHeadScan
+    states = build.get("d_state", 16)
+    heads = partial(form, states=states, heads=told["head_num"], threshold=told["gfu_t"])
+    if "d_model" in build:
+        block = (GatedSubspaceScan if build["gated"] else SubspaceScan)(build["d_model"], heads)
+        return Rebuilt(nn.ModuleDict({"op": block}), mhs.mixer("op", "op"), lambda m, x: {"out": m["op"](*x)})
+    net = mhs.MHSVM(
+        build.get("dims", (96, 192, 384, 768)),
+        build.get("depths", (2, 2, 2, 2)),
+        build.get("depths_decoder", (2, 2, 2, 1)),
+        build.get("num_classes", 1),
+        partial(GatedSubspaceScan, scan=heads),
+    )
+
+    def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+        logits = net(*given)
+        return {"logits": logits, "out": logits.sigmoid() if logits.shape[1] == 1 else logits}
+
+    return Rebuilt(net, mhs.AUTHORS, run)
+
+
 STATE_SPACES = {
     "change_mamba": change_mamba,
     "dis": dis,
     "efficient_vmamba": efficient_vmamba,
     "group_mamba": group_mamba,
     "lamamba_diff": lamamba_diff,
+    "mhs_vm": mhs_vm,
     "mobile_mamba": mobile_mamba,
     "msvmamba": msvmamba,
     "plain_mamba": plain_mamba,

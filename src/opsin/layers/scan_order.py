@@ -161,7 +161,11 @@ def scattered(x: Tensor, order: Plan) -> Tensor:
     return take(x, order.there, order.back, len(order.back)).unflatten(1, order.there.shape)
 
 
+def returned(x: Tensor, order: Plan) -> Tensor:
+    """Routes (B, K, M, C) back in place, (B, R, L, C) of which each of R passes everywhere once."""
+    return take(x.flatten(1, 2), order.back, order.undo, 1).unflatten(1, order.back.shape)
+
+
 def gathered(x: Tensor, order: Plan) -> Tensor:
     """Routes (B, K, M, C) back in place (B, L, C), summed where several pass."""
-    y = take(x.flatten(1, 2), order.back, order.undo, 1)
-    return y.unflatten(1, order.back.shape).sum(1)
+    return returned(x, order).sum(1)
