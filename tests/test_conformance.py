@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from torch.func import functional_call
-from zoo import UNPADDED, apart, image, lean, representatives, small, small_size, whole
+from zoo import UNPADDED, apart, each_family, image, lean, representatives, small, small_size, whole, with_slow
 
 import opsin
 from opsin.blocks import FeatureMaps
@@ -145,10 +145,9 @@ def test_no_classifier_then_a_new_one(name):
 
 
 @each_path
-@pytest.mark.parametrize("chans", [1, 5])
-def test_other_channels(name, chans):
+def test_other_channels(name):
     with torch.no_grad():
-        assert small(name, in_chans=chans).eval()(image(name, chans=chans)).isfinite().all()
+        assert small(name, in_chans=5).eval()(image(name, chans=5)).isfinite().all()
 
 
 @each_path
@@ -232,15 +231,15 @@ def test_no_dimension_has_lost_its_width(name):
 
 @each_path
 def test_checkpointing_changes_no_gradient(name):
-    net = small(name).double()
-    x, grads = image(name).double(), []
+    net = small(name)
+    x, grads = image(name), []
     for enable in (False, True):
         net.set_grad_checkpointing(enable)
         net.zero_grad()
         torch.manual_seed(0)
         net.train()(x).square().mean().backward()
         grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
-    assert apart(*grads) < 1e-9
+    assert apart(*grads) < 1e-5
 
 
 @each_path
@@ -252,7 +251,7 @@ def test_layer_groups_cover_every_parameter_once(name):
     assert net.no_weight_decay() <= set(grouped)
 
 
-@each_path
+@pytest.mark.parametrize("name", with_slow(representatives(), each_family()))
 def test_exports(name):
     net = small(name).eval()
     x = image(name)
@@ -262,7 +261,7 @@ def test_exports(name):
 
 
 @pytest.mark.parametrize("name", [n for n in representatives() if len(facts(n)["output_stride"]) > 1])
-@pytest.mark.parametrize("stride", [16, 8])
+@pytest.mark.parametrize("stride", with_slow([16, 8], [8]))
 def test_finer_maps_with_the_same_weights(name, stride):
     coarse, fine = opsin.create_model(name), opsin.create_model(name, output_stride=stride)
     fine.load_state_dict(coarse.state_dict())
