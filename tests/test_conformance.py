@@ -191,7 +191,7 @@ def test_dropped_channels_are_the_ones_that_were_silent(name):
 
 
 def mixed(m: torch.nn.Module) -> tuple:
-    """Widths whose silent channels still count: norms over channels divide by them, neighbours see them, attention weighs them."""
+    """Widths whose silent channels still count: norms divide by them, neighbours see them, attention weighs them."""
     if isinstance(m, NeighbourGate | GlobalResponseNorm):
         return (m.dim,)
     if isinstance(m, CrossCovariance):
