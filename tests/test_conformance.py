@@ -22,6 +22,7 @@ each_path = pytest.mark.parametrize("name", representatives())
 # Dimensions of parameters that belong to no width, by the end of the parameter's name: pixels' channels, classes,
 # places on a grid. Anything else that `fixed` finds is a producer and a consumer that both forgot their width.
 FREE = (
+    "stem.weight",
     "stem.conv.weight",
     "stem.0.weight",
     "stem.0.conv.weight",
