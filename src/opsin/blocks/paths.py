@@ -6,6 +6,8 @@ one 1x1. A path is the block narrowed to one of its groups.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ class EarlyConcat(nn.Module):
 
     def __init__(self, block: Bottleneck):
         super().__init__()
-        self.paths = paths(block)
+        self.paths: Any = paths(block)
         self.conv3, self.shortcut, self.act = block.conv3, block.shortcut, block.act
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,7 +40,7 @@ class SummedPaths(nn.Module):
 
     def __init__(self, block: Bottleneck):
         super().__init__()
-        self.paths = paths(block)
+        self.paths: Any = paths(block)
         self.norm, self.shortcut, self.act = block.conv3.norm, block.shortcut, block.act
 
     def forward(self, x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class ZeroPad(nn.Module):
         return F.pad(thin, (0, 0, 0, 0, int(self.front), int(self.behind)))
 
 
-def padded(cin: int, cout: Concat, stride: int) -> nn.Module:
+def padded(cin: int, cout: Any, stride: int) -> nn.Module:
     """The input itself where its shape is kept, else its pixels thinned out and zeros beside its channels."""
     return nn.Identity() if stride == 1 else ZeroPad(cout.parts[0], cout.parts[-1], stride)
 
