@@ -248,7 +248,7 @@ def test_layer_groups_cover_every_parameter_once(name):
     net = small(name)
     grouped = [k for group in net.layer_groups() for k in group]
     assert sorted(grouped) == sorted(k for k, _ in net.named_parameters())
-    assert len(net.layer_groups()) >= 5
+    assert len(net.layer_groups()) >= 4  # stem, two blocks at least, head
     assert net.no_weight_decay() <= set(grouped)
 
 

@@ -45,7 +45,9 @@ def lean(name: str) -> dict[str, Any]:
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    convformer_s18 convnext_atto_rms convnext_large_mlp convnext_zepto_rms_ols dla46_c efficientnet_lite0 fasternet_t2
+    convformer_s18 convnext_atto_rms convnext_large_mlp convnext_step1_ratio convnext_step2_patchify
+    convnext_step5_inverted convnext_step6_moved_up convnext_step8_gelu convnext_step9_one_act convnext_zepto_rms_ols
+    dla46_c efficientnet_lite0 fasternet_t2
     gcvit_small halonet50ts identityformer_s12 legacy_seresnet50 mvit_v2_s pit_ti_224 repvgg_b1g4 resnet26 resnetaa50d
     resnext29_8x64d_cifar seresnet50 tf_efficientnet_cc_b0_4e tf_efficientnet_es tf_mixnet_s tf_mobilenetv3_small_075
     vgg11 vit_giant_patch14_reg4_dinov2 vit_small_patch14_dinov2 wide_resnet50_2
