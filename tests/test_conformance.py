@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from torch.func import functional_call
-from zoo import UNPADDED, apart, each_family, image, lean, representatives, small, small_size, whole, with_slow
+from zoo import UNPADDED, apart, cut, each_family, image, lean, representatives, small, small_size, whole, with_slow
 
 import opsin
 from opsin.blocks import FeatureMaps
@@ -273,8 +273,8 @@ def test_finer_maps_with_the_same_weights(name, stride):
 
 @pytest.mark.parametrize("name", [n for n in representatives() if "levels" in facts(n)["pool"]])
 def test_a_head_on_all_levels(name):
-    net = opsin.create_model(name, num_classes=4, pool="levels", **lean(name)).eval()
-    features = opsin.create_model(name, **lean(name)).num_features
+    net = opsin.create_model(name, num_classes=4, pool="levels", **lean(name), **cut(name)).eval()
+    features = small(name).num_features
     thin = narrow(net, kept(net, 2))
     with torch.no_grad():
         assert net(image(name)).shape == thin(image(name)).shape == (2, 4)

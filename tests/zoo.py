@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -42,6 +43,9 @@ def lean(name: str) -> dict[str, Any]:
     """Arguments under which a network is light enough to draw often."""
     return {"vgg": {"hidden": 64}}.get(facts(name)["family"], {})
 
+
+# What draws weights that are drawn anew: a half of the time that a network takes to build.
+DRAWS = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
@@ -96,9 +100,13 @@ def small_size(name: str) -> int:
 
 def small(name: str, seed: int = 0, **given: Any) -> nn.Module:
     """A network with drawn weights: at most two blocks a stage, on a small grid if it has one."""
+    return whole(name, seed, **{**cut(name), **given})
+
+
+def cut(name: str) -> dict[str, Any]:
+    """Arguments that leave at most two blocks a stage."""
     variant = builder(name)[1]
-    depths = {key: shallow(variant[key]) for key in ("depth", "depths") if key in variant}
-    return whole(name, seed, **{**depths, **given})
+    return {key: shallow(variant[key]) for key in ("depth", "depths") if key in variant}
 
 
 def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
@@ -107,7 +115,8 @@ def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
     if "img_size" in variant:
         given.setdefault("img_size", small_size(name))
     torch.manual_seed(seed)
-    net = build(**{**variant, **lean(name), **given})
+    with patch.multiple("torch.nn.init", **dict.fromkeys(DRAWS, lambda tensor, *_, **__: tensor)):
+        net = build(**{**variant, **lean(name), **given})
     randomise(net, seed)
     return net
 
