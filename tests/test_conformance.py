@@ -40,6 +40,7 @@ FREE = (
     "pixels.proj.weight",
     "stages.0.down.0.weight",
     "patches.conv.weight",
+    "patches.0.conv.weight",
     *(f"positions.{axis}" for axis in ("space", "time")),
     *(f"offsets.{axis}" for axis in "thw"),
     "where.weight",  # reads an offset and its square
@@ -55,6 +56,9 @@ FREE = (
     "mixer.read.weight",
     "mixer.near.weight",
     "mixer.decay",
+    # Routes of a scan, whose weights lie in one tensor.
+    *(f"spaces.{name}" for name in ("read", "dt", "dt_bias", "log_decay", "skip")),
+    "space.moves",  # ways to a neighbour
     # Classes, and one number for each of several heads.
     *(f"heads.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")),
     "fc.weights",
@@ -173,7 +177,7 @@ def test_survives_narrowing_every_width(name):
         y = thin(x)
         borrowed = functional_call(narrow(net, keep), slices(net, keep), (x,))
     assert y.isfinite().all()
-    assert apart(borrowed, y) < 1e-5  # sums over views may round differently
+    assert apart(borrowed, y) < 3e-5  # sums over views may round differently
     assert sum(p.numel() for p in thin.parameters()) < sum(p.numel() for p in net.parameters())
     assert thin.num_features == int(thin.head.width)
 

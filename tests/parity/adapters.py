@@ -24,6 +24,7 @@ from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, 
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
+from .state_spaces import STATE_SPACES
 
 
 def numbered(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
@@ -215,4 +216,5 @@ SYSTEMS = {
     "resnet_cifar": resnet_cifar,
     "resnext_cifar": resnext_cifar,
     "wide_resnet_cifar": wide_resnet_cifar,
+    **STATE_SPACES,
 }
