@@ -19,6 +19,7 @@ from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, 
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
+from .modern import MODERN
 
 
 def numbered(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
@@ -140,6 +141,7 @@ def metaformer(build: dict, case: str) -> Rebuilt:
 
 
 SYSTEMS = {
+    **MODERN,
     "cvt": cvt,
     "ddrnet": ddrnet,
     "dla": dla,
