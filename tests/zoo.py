@@ -16,7 +16,7 @@ from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
 SIZES = """
     ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
     first frames kernel wide deep rows eps experts hidden squeezed size
-    mlp widen
+    mlp widen kernels
 """
 
 

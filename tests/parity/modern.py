@@ -7,8 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from opsin.blocks.maps import NormedMaps
+from opsin.blocks.modality import ClipToImage
+from opsin.blocks.points import PointsToImages
 from opsin.families import hornet as hor
+from opsin.families import unireplknet as uni
 from opsin.heads.horfpn import GnConvModule, HorFPN
+from opsin.layers import LayerNorm
+from opsin.layers.reparam import reparameterize
 from opsin.mixers.gnconv import GlobalNear, GnConv, Near
 from opsin.registry import BUILDERS
 
@@ -75,4 +81,66 @@ def horfpn(build: dict) -> Rebuilt:
     return Rebuilt(net, table, lambda module, maps: numbered(module, [maps]))
 
 
-MODERN = {"hornet": hornet}
+# -------------------------------------------------- UniRepLKNet --------------------------------------------------
+
+
+def unireplknet(build: dict, case: str) -> Rebuilt:
+    if "local_size" in build:
+        return points(build)
+    if "kernel_size" in build:
+        return Rebuilt(uni.UniRepLKBlock(build["dim"], build["kernel_size"]), uni.block(uni.BLOCK, "", ""), merging)
+    make, given = official(build, uni.unireplknet)
+    given = {**given, **{ours: build[theirs] for theirs, ours in UNIREPLKNET.items() if theirs in build}}
+    net = make(**{**given, "num_classes": build.get("num_classes", 1000) or 0, "in_chans": build.get("in_chans", 3)})
+    if build.get("deploy"):
+        return Rebuilt(reparameterize(net), uni.AUTHORS_MERGED, images)
+    if "init_cfg" in build or build.get("num_classes", 1000) is None:
+        return Rebuilt(NormedMaps(net, partial(LayerNorm, dim=1)), uni.AUTHORS + SIDE, numbered)
+    return Rebuilt(net, uni.AUTHORS, images)
+
+
+UNIREPLKNET = {"depths": "depths", "dims": "dims", "kernel_sizes": "kernels"}
+SIDE = "norm{i} -> norms.{i}"
+
+
+def images(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    """Clips go through as images of all their frames."""
+    return {"out": net(*[ClipToImage()(x) if x.ndim == 5 else x for x in given])}
+
+
+def merging(block: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    """A block's output, and what merging leaves of it."""
+    merged = block.merged()
+    conv, fc2 = merged.mixer, merged.mlp.fc2
+    made = {"lk_weight": conv.weight, "lk_bias": conv.bias, "pw2_weight": fc2.weight, "pw2_bias": fc2.bias}
+    return {name: t.detach() for name, t in {"out": block(*given), **made}.items()}
+
+
+POINTS = """
+    enc.input_trans                              -> neighbours.embed
+    enc.graph_layer.0                            -> neighbours.conv
+    enc.graph_layer.1                            -> neighbours.norm
+    enc.proj_layer                               -> neighbours.proj
+    enc.img_block.0.conv{i}                      -> conv.0.conv{i}.conv
+    enc.img_block.0.bn{i}                        -> conv.0.conv{i}.norm
+    enc.img_block.1                              -> conv.1
+    enc.fusion.conv1                             -> fusion.patches
+    enc.fusion.transformer.layers.0.0.norm       -> fusion.block.norm1
+    enc.fusion.transformer.layers.0.0.fn.to_qkv  -> fusion.block.mixer.qkv
+    enc.fusion.transformer.layers.0.0.fn.to_out.0 -> fusion.block.mixer.proj
+    enc.fusion.transformer.layers.0.1.norm       -> fusion.block.norm2
+    enc.fusion.transformer.layers.0.1.fn.net.0   -> fusion.block.mlp.fc1
+    enc.fusion.transformer.layers.0.1.fn.net.3   -> fusion.block.mlp.fc2
+    enc.fusion.conv2                             -> fusion.spread
+    enc.fusion.conv3                             -> fusion.merge
+    enc.img_layer                                -> proj
+"""
+
+
+def points(build: dict) -> Rebuilt:
+    names = {"num_views": "views", "img_size": "side", "local_size": "k", "trans_dim": "hidden", "graph_dim": "dim"}
+    given = {ours: build[theirs] for theirs, ours in {**names, "obj_size": "extent"}.items() if theirs in build}
+    return Rebuilt(PointsToImages(**given), POINTS, single)
+
+
+MODERN = {"hornet": hornet, "unireplknet": unireplknet}
