@@ -5,13 +5,16 @@ import torch
 from torch import nn
 from zoo import apart, image, randomise, small
 
-from opsin import create_model, narrow, widths
+from opsin import create_model, facts, narrow, widths
 from opsin.blocks.modality import ClipToImage, MapToTokens, SeriesToImage, SpectrogramToImage
 from opsin.blocks.points import ANGLES, PointClassifier, PointsToImages, Views
+from opsin.deploy.fuse import fuse
 from opsin.heads.horfpn import HorFPN
 from opsin.layers.reparam import reparameterize
 from opsin.mixers.dilated_sum import BRANCHES, DilatedSum
 from opsin.mixers.gnconv import GlobalNear, GnConv
+from opsin.mixers.recattn import PositiveAttention, linear, paired
+from opsin.mixers.recconv import RecConv
 
 
 @pytest.mark.parametrize("order", range(1, 6))
@@ -171,3 +174,48 @@ def test_every_point_is_in_every_picture():
     with pytest.raises(ValueError, match="even"):
         Views(2, 64, 61)
     assert Views(2, 64, 60)(torch.zeros(1, 9, 3), torch.rand(1, 2, 9)).isfinite().all()
+
+
+@pytest.mark.parametrize("level", range(5))
+def test_a_recursive_convolution_reaches_far_with_few_kernels(level):
+    """What one pixel reaches, on a map that is larger, is about kernel * 2^level wide."""
+    conv = RecConv(1, 5, level).double()
+    for weight in conv.parameters():
+        nn.init.ones_(weight)
+    assert len(list(conv.parameters())) == (level + 2 if level else 1)
+    x = torch.zeros(1, 1, 256, 256).double()
+    x[..., 128, 128] = 1
+    reached = int((conv(x)[0, 0] != 0).any(0).sum())
+    assert 5 * 2**level <= reached <= 13 * 2**level
+    assert conv(torch.zeros(2, 1, 19, 26).double()).shape == (2, 1, 19, 26)
+
+
+def test_both_orders_of_positive_attention_are_weighted_means():
+    q, k, v = torch.rand(3, 2, 4, 8, 30).double()
+    weights = q.mT @ k
+    expected = (weights / weights.sum(-1, keepdim=True) @ v.mT).mT
+    for attend in (linear, paired):
+        assert apart(attend(q, k, v), expected) < 1e-4  # but for what keeps from dividing by zero
+    mixer, x = PositiveAttention(8, heads=2).eval(), torch.randn(1, 8, 5, 6)
+    assert mixer(x).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("recnext_m0", 2_502_400), ("recnext_a0", 2_775_200), ("recnext_t_share_channel", 12_049_800)]
+)
+def test_a_fused_recnext_is_the_published_one(name, params):
+    assert (
+        sum(p.numel() for p in fuse(reparameterize(create_model(name))).parameters()) == params < facts(name)["params"]
+    )
+    net, x = small(name).double().eval(), image(name).double()
+    fused = fuse(reparameterize(net))
+    with torch.no_grad():
+        assert apart(fused(x), net(x)) < 1e-9
+
+
+def test_a_teachers_classifier_stands_beside_the_labels():
+    net, x = small("recnext_m0", num_classes=3).eval(), image("recnext_m0")
+    with torch.no_grad():
+        labels, teacher = net.head.fc.both(net.forward_head(net.forward_features(x), pre_logits=True))
+        assert torch.allclose(net(x), (labels + teacher) / 2, atol=1e-6)
+        assert not torch.allclose(labels, teacher)

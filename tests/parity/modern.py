@@ -10,12 +10,16 @@ from torch import Tensor, nn
 from opsin.blocks.maps import NormedMaps
 from opsin.blocks.modality import ClipToImage
 from opsin.blocks.points import PointsToImages
+from opsin.deploy.fuse import fuse
 from opsin.families import hornet as hor
+from opsin.families import recnext as rec
+from opsin.families import recnext_tsb as tsb
 from opsin.families import unireplknet as uni
 from opsin.heads.horfpn import GnConvModule, HorFPN
 from opsin.layers import LayerNorm
 from opsin.layers.reparam import reparameterize
 from opsin.mixers.gnconv import GlobalNear, GnConv, Near
+from opsin.mixers.recconv import RecConv
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
@@ -143,4 +147,45 @@ def points(build: dict) -> Rebuilt:
     return Rebuilt(PointsToImages(**given), POINTS, single)
 
 
-MODERN = {"hornet": hornet, "unireplknet": unireplknet}
+# ---------------------------------------------------- RecNeXt ----------------------------------------------------
+
+
+def recnext(build: dict, case: str) -> Rebuilt:
+    if "channels" in build:
+        return recconvs(build)
+    if "mlp_ratios" in build or build.get("variant", "").startswith(("recnext_t", "recnext_s", "recnext_b")):
+        return recnext_tsb(build)
+    attention = case.startswith("a_") or "mlp_ratio" in build or build.get("series") == "a"
+    make, given = BUILDERS[build.get("variant") or ("recnext_a0" if attention else "recnext_m0")]
+    if "embed_dim" in build:
+        given = {**given, "dim": build["embed_dim"][0], "depths": build["depth"], "ratio": build.get("mlp_ratio", 2)}
+    net = make(**{**given, "num_classes": build.get("num_classes", 1000)})
+    if build.get("fuse"):
+        return Rebuilt(fuse(reparameterize(net)), rec.AUTHORS_FUSED, single)
+    return Rebuilt(net, rec.AUTHORS, heads if build.get("distillation") else single)
+
+
+def recnext_tsb(build: dict) -> Rebuilt:
+    share = "_share_channel" if build.get("share_stage") else ""
+    make, given = BUILDERS[build.get("variant") or f"recnext_t{share}"]
+    if "embed_dim" in build:
+        given = {**given, "dims": build["embed_dim"], "depths": build["depth"], "ratios": build["mlp_ratios"]}
+    return Rebuilt(make(**{**given, "num_classes": build.get("num_classes", 1000)}), tsb.AUTHORS, single)
+
+
+def recconvs(build: dict) -> Rebuilt:
+    settings = build["kernel_level_bias_mode"]
+    convs = Named({f"k{k}_l{level}": RecConv(build["channels"], k, level, *more) for k, level, *more in settings})
+    unused = [f"rec.{i}.down ->" for i, (_, level, *_) in enumerate(settings) if not level]
+    table = [*unused, *[f"rec.{i} -> {name}" for i, name in enumerate(convs)]]
+    return Rebuilt(convs, "\n".join(table), lambda module, given: module(*given))
+
+
+def heads(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    """The two classifiers apart, and their mean."""
+    labels, teacher = net.head.fc.both(net.forward_head(net.forward_features(*given), pre_logits=True))
+    mean = net(*given)
+    return {"head": labels, "head_dist": teacher, "dist_head": teacher, "mean": mean, "out": mean}
+
+
+MODERN = {"hornet": hornet, "recnext": recnext, "unireplknet": unireplknet}
