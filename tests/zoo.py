@@ -19,7 +19,7 @@ from opsin.registry import ABOUT, builder, facts, list_models
 SIZES = """
     ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
     first frames kernel wide deep rows eps experts hidden squeezed size
-    mlp widen ratios copies band share states layers dropout
+    mlp widen ratios copies band share states layers dropout kernels
 """
 
 

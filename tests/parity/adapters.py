@@ -24,6 +24,7 @@ from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, 
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
+from .modern import MODERN
 from .state_spaces import STATE_SPACES
 
 
@@ -206,6 +207,7 @@ def with_features(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
 
 
 SYSTEMS = {
+    **MODERN,
     "cvt": cvt,
     "ddrnet": ddrnet,
     "densenet_cifar": densenet_cifar,
