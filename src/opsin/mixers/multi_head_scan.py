@@ -36,7 +36,7 @@ class RouteHead(nn.Module):
 
 
 class MultiHeadScan(nn.Module):
-    """[head(part) for the parts of proj(x)], over maps (B, H, W, C); three or four `heads` of C / heads channels each"""
+    """[head(part) for the parts of proj(x)], over maps (B, H, W, C); three or four `heads` of C / heads each"""
 
     def __init__(self, dim: int, states: int = 16, heads: int = 4, threshold: float = 0.5):
         super().__init__()
