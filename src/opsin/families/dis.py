@@ -42,7 +42,7 @@ class SkipBlock(Block):
         self.skip = nn.Linear(2 * dim, dim)
 
     def forward(self, h: Tensor, r: Tensor, early: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return super().forward(self.skip(torch.cat([h, early], -1)), r)
+        return super().forward(self.skip(torch.cat([h, early], -1)), r)  # type: ignore[list-item]
 
 
 class PlainSkipBlock(Block):
@@ -91,7 +91,7 @@ class DiS(nn.Module):
         """
         if (labels is None) != (self.labels is None):
             raise ValueError("a class-conditional DiS takes labels (B), another one none")
-        told = [self.time(t)] if labels is None else [self.labels(labels), self.time(t)]
+        told = [self.time(t)] if self.labels is None else [self.labels(labels), self.time(t)]
         x = self.patches(x)
         grid = x.shape[2:]
         x = torch.cat([*(token[:, None] for token in told), x.flatten(2).mT], 1) + self.positions

@@ -153,7 +153,7 @@ class Take(torch.autograd.Function):
 
 def take(x: Tensor, there: Places, back: Places, times: int) -> Tensor:
     index, inverse = (torch.from_numpy(np.ascontiguousarray(i).reshape(-1)).to(x.device) for i in (there, back))
-    return x.index_select(1, index) if torch.compiler.is_exporting() else Take.apply(x, index, inverse, times)
+    return x.index_select(1, index) if torch.compiler.is_exporting() else Take.apply(x, index, inverse, times)  # type: ignore[no-untyped-call]
 
 
 def scattered(x: Tensor, order: Plan) -> Tensor:

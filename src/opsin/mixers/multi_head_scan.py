@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class ProjectedScan(MultiHeadScan):
 class SubspaceScan(nn.Module):
     """norm(scan(silu(dwconv(x)))), over maps (B, H, W, C)"""
 
-    def __init__(self, dim: int, scan: partial[MultiHeadScan] = partial(ProjectedScan)):  # noqa: B008
+    def __init__(self, dim: int, scan: Callable[[int], nn.Module] = ProjectedScan):
         super().__init__()
         self.conv, self.scan, self.norm = biased(dim), scan(dim), loose(dim)
 
@@ -75,7 +75,7 @@ class SubspaceScan(nn.Module):
 class GatedSubspaceScan(SubspaceScan):
     """norm(scan(silu(dwconv(x)))) * silu(z), [x, z] = proj(x); no layer follows"""
 
-    def __init__(self, dim: int, scan: partial[MultiHeadScan] = partial(ProjectedScan)):  # noqa: B008
+    def __init__(self, dim: int, scan: Callable[[int], nn.Module] = ProjectedScan):
         super().__init__(dim, scan)
         self.proj = nn.Linear(dim, Concat(dim, dim), bias=False)
 
