@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -71,8 +70,8 @@ class Taught(nn.Module):
 class TaughtClassifier(Classifier):
     """A classifier for labels and one for a teacher, averaged"""
 
-    def __init__(self, width: int, num_classes: int, **given: Any):
-        super().__init__(width, 0, **given)
+    def __init__(self, width: int, num_classes: int, after: nn.Module | None = None, drop: float = 0.0):
+        super().__init__(width, 0, after=after, drop=drop)
         self.reset(num_classes)
 
     def reset(self, num_classes: int) -> None:
