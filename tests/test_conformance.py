@@ -25,6 +25,8 @@ FREE = (
     "stem.conv.weight",
     "stem.0.weight",
     "stem.0.conv.weight",
+    "stem.0.0.weight",
+    "stem.weight",
     "stem.conv.convs.0.conv.weight",
     "stem.conv.point.conv.weight",
     "patches.weight",
@@ -32,6 +34,7 @@ FREE = (
     "fc.bias",
     "distilled.weight",
     "distilled.bias",
+    *(f"{head}.{kind}" for head in ("labels", "teacher") for kind in ("weight", "bias")),
     "positions.table",
     "bias.table",
     *(f"fc.{i}.{name}" for i in range(2) for name in ("weight", "bias")),  # a classifier a branch
