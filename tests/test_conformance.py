@@ -44,6 +44,7 @@ FREE = (
     "patches.conv.weight",
     *(f"positions.{axis}" for axis in ("space", "time")),
     *(f"offsets.{axis}" for axis in "thw"),
+    "large.0.coords",  # of points in a plane
     "where.weight",  # reads an offset and its square
     "prefix.cls",  # tokens
     "prefix.reg",
