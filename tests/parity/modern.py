@@ -61,11 +61,17 @@ class Named(nn.ModuleDict):
         return {name: module(*given) for name, module in self.items()}
 
 
-def official(build: dict, family: Any, **names: str) -> tuple[Any, dict]:
-    """The builder and the arguments of a variant, or the bare builder where none is named; other names for ours."""
-    if "variant" in build:
-        return BUILDERS[names.get(build["variant"], build["variant"])]
-    return family, {}
+def official(build: dict, prefix: str, family: Any = None) -> tuple[Any, dict]:
+    """The builder and the arguments of a variant by its published name, or the bare builder where none is told."""
+    if "variant" not in build:
+        return family, {}
+    name = build["variant"].lower().replace("-", "_").removeprefix("cas_vit_")
+    return next(
+        BUILDERS[known] for known in (name, f"{prefix}_{name}", f"{prefix}_{LONG.get(name)}") if known in BUILDERS
+    )
+
+
+LONG = {"s": "small", "m": "medium", "mx": "mediumx", "b": "base", "bx": "basex", "t": "tiny", "l": "large"}
 
 
 # ---------------------------------------------------- HorNet ----------------------------------------------------
@@ -78,7 +84,7 @@ def hornet(build: dict, case: str) -> Rebuilt:
         return Rebuilt(convs, table, lambda module, given: module(*given))
     if "in_channels" in build:
         return horfpn(build)
-    make, given = official(build, hor.hornet)
+    make, given = official(build, "hornet", hor.hornet)
     if not given:
         given = dict(dim=build["base_dim"], depths=build["depths"], mixers=[mixer(c) for c in build["gnconv"]])
     more = {"num_classes": build["num_classes"]} if "num_classes" in build else {}
@@ -113,7 +119,7 @@ def unireplknet(build: dict, case: str) -> Rebuilt:
         return points(build)
     if "kernel_size" in build:
         return Rebuilt(uni.UniRepLKBlock(build["dim"], build["kernel_size"]), uni.block(uni.BLOCK, "", ""), merging)
-    make, given = official(build, uni.unireplknet)
+    make, given = official(build, "unireplknet", uni.unireplknet)
     given = {**given, **{ours: build[theirs] for theirs, ours in UNIREPLKNET.items() if theirs in build}}
     net = make(**{**given, "num_classes": build.get("num_classes", 1000) or 0, "in_chans": build.get("in_chans", 3)})
     if build.get("deploy"):
@@ -173,10 +179,10 @@ def points(build: dict) -> Rebuilt:
 def recnext(build: dict, case: str) -> Rebuilt:
     if "channels" in build:
         return recconvs(build)
-    if "mlp_ratios" in build or build.get("variant", "").startswith(("recnext_t", "recnext_s", "recnext_b")):
+    attention = case.startswith("a_") or "mlp_ratio" in build
+    make, given = official({"variant": "a0" if attention else "m0", **build}, "recnext")
+    if "mlp_ratios" in build or make is tsb.recnext_tsb:
         return recnext_tsb(build)
-    attention = case.startswith("a_") or "mlp_ratio" in build or build.get("series") == "a"
-    make, given = BUILDERS[build.get("variant") or ("recnext_a0" if attention else "recnext_m0")]
     if "embed_dim" in build:
         given = {**given, "dim": build["embed_dim"][0], "depths": build["depth"], "ratio": build.get("mlp_ratio", 2)}
     net = make(**{**given, "num_classes": build.get("num_classes", 1000)})
@@ -187,7 +193,7 @@ def recnext(build: dict, case: str) -> Rebuilt:
 
 def recnext_tsb(build: dict) -> Rebuilt:
     share = "_share_channel" if build.get("share_stage") else ""
-    make, given = BUILDERS[build.get("variant") or f"recnext_t{share}"]
+    make, given = official({"variant": f"t{share}", **build}, "recnext")
     if "embed_dim" in build:
         given = {**given, "dims": build["embed_dim"], "depths": build["depth"], "ratios": build["mlp_ratios"]}
     return Rebuilt(make(**{**given, "num_classes": build.get("num_classes", 1000)}), tsb.AUTHORS, single)
@@ -222,7 +228,7 @@ def emov2(build: dict, case: str) -> Rebuilt:
     if "dim_mid" in build:
         return windows(build)
     if "variant" in build:
-        make, given = BUILDERS[build["variant"].lower()]
+        make, given = official(build, "emo2")
         return Rebuilt(make(**given), emo.AUTHORS, single)
     names = {"depths": "depths", "embed_dims": "dims", "exp_ratios": "ratios", "dw_kss": "kernels"}
     names |= {"dim_heads": "head_dims", "window_sizes": "window", "num_classes": "num_classes"}
@@ -254,7 +260,7 @@ def smt(build: dict, case: str) -> Rebuilt:
             else LocalValueAttention(dim, build["sa_num_heads"], bias)
         )
         return Rebuilt(mixer, SMT_MIXER, partial(on_grid, grid=(build["H"], build["W"])))
-    make, given = official(build, sm.smt)
+    make, given = official(build, "smt", sm.smt)
     names = {"embed_dims": "dims", "depths": "depths", "mlp_ratios": "ratios", "head_conv": "first"}
     given = {**given, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
     if "ca_attentions" in build:
@@ -299,9 +305,7 @@ SIDES = "\n".join(f"norm{2 * i} -> norms.{i}" for i in range(4))
 def cas_vit(build: dict, case: str) -> Rebuilt:
     if "dim" in build:
         return Rebuilt(AdditiveAttention(build["dim"], build.get("attn_bias", False)), CAS_MIXER, single)
-    make, given = official(
-        build, cas.cas_vit, **{f"CAS-ViT-{size}": f"rcvit_{size.lower()}" for size in ("XS", *"SMT")}
-    )
+    make, given = official(build, "rcvit", cas.cas_vit)
     names = {"layers": "depths", "embed_dims": "dims", "mlp_ratios": "ratio", "attn_bias": "bias"}
     given = {**given, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
     two = build.get("distillation", True)
@@ -332,7 +336,7 @@ def spanet(build: dict, case: str) -> Rebuilt:
         mixer = SpectralModulation(build["dim"], build["k_size"], build["r"], (build["H"], build["W"]))
         table = spa.MIXER.replace("{at}", "m").replace("{to}", "")
         return Rebuilt(mixer, table, lambda module, given: {"out": module(given[0].movedim(1, -1)).movedim(-1, 1)})
-    make, given = official(build, spa.spanet)
+    make, given = official(build, "spanet", spa.spanet)
     names = {"layers": "depths", "embed_dims": "dims", "radius": "radii", "mlp_ratios": "ratios"}
     given = {**given, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
     if "patch_dims" in build:
@@ -357,7 +361,7 @@ def ms_mlp(build: dict, case: str) -> Rebuilt:
     if "dim" in build:
         block = ms.MixShiftBlock(build["dim"], build["mix_size"], build["shift_dist"])
         return Rebuilt(block, ms.BLOCK.replace("{at}", "b").replace("{to}", ""), single)
-    make, given = official(build, ms.ms_mlp)
+    make, given = official(build, "ms_mlp", ms.ms_mlp)
     names = {"embed_dim": "dim", "depths": "depths", "mix_size": "kernels", "shift_dist": "shifts"}
     given = {**given, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
     return Rebuilt(make(**given, num_classes=build.get("num_classes", 1000)), ms.AUTHORS, single)
@@ -369,7 +373,7 @@ REVCOL = {"channels": "dims", "layers": "depths", "num_subnet": "columns", "kern
 
 
 def revcol(build: dict, case: str) -> Rebuilt:
-    make, given = official(build, rev.revcol)
+    make, given = official(build, "revcol", rev.revcol)
     given = {**given, **{ours: build[theirs] for theirs, ours in REVCOL.items() if theirs in build}}
     if "huge" in case:
         given["above"] = rev.last_too
@@ -453,8 +457,7 @@ def smpnet(build: dict, case: str) -> Rebuilt:
         return Rebuilt(nn.Identity(), "", partial(point_kernel, size=build["kernel_size"]))
     if "horizon" in build:
         return Rebuilt(nn.Identity(), "", partial(dense_kernel, horizon=build["horizon"]))
-    variant = {"variant": build["variant"].lower()} if "variant" in build else {}
-    make, given = official(variant, smp.smpnet)
+    make, given = official(build, "smpconv", smp.smpnet)
     names = {"large_kernel_sizes": "kernels", "layers": "depths", "channels": "dims", "n_points_divide": "share"}
     given = {**given, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
     given["ratios"] = (build.get("dw_ratio", 1), build.get("ffn_ratio", 4))

@@ -112,7 +112,7 @@ def shipped(tmp_path, home, monkeypatch):
         notes="",
     )
     known = {entry.name: entry}
-    for module in ("entry", "transfer"):
+    for module in ("entry", "store", "transfer"):
         monkeypatch.setattr(f"opsin.weights.{module}.entries", lambda: known)
     return net
 

@@ -92,8 +92,8 @@ def xception(
     middle = [Block(d, [Width(728, "h1"), Width(728, "h2"), d], 1, next(drop), unit) for _ in range(depth)]
     last = pooled(d, [Width(728, "hidden"), e], next(drop))
     tail = [unit(e, f), unit(f, out)]
-    tail[0].act, tail[1].act = nn.Identity(), nn.ReLU(inplace=True)
-    stages = [Stage([first]), Stage([second]), Stage([third, *middle]), Stage([last, *tail, nn.ReLU(inplace=True)])]
+    tail[0].act, tail[1].act = nn.Identity(), nn.ReLU()
+    stages = [Stage([first]), Stage([second]), Stage([third, *middle]), Stage([last, *tail, nn.ReLU()])]
     backbone = Pyramid(stem, stages, [a, b, c, d, out], [2, 4, 8, 16, 32])
     net = Network(backbone, Classifier(out, num_classes, drop=drop_rate))
     initialise(net.backbone, conv=kaiming_out)

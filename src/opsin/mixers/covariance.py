@@ -17,8 +17,8 @@ class CrossCovariance(nn.Module):
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
-        self.heads = Width(heads, "heads")
-        inner = Groups(self.heads, Width(dim // heads, "head_dim"))
+        self.heads, self.head_dim = Width(heads, "heads"), Width(dim // heads, "head_dim")
+        inner = Groups(self.heads, self.head_dim)
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv, self.proj = nn.Linear(dim, Concat(inner, inner, inner)), nn.Linear(inner, dim)
 

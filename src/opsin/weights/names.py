@@ -40,7 +40,10 @@ def flat_mobilenet(model: nn.Module) -> str:
     return "\n".join(rules)
 
 
-FLAT: dict[str, Callable[[nn.Module], str]] = {"flat_efficientnet": flat_efficientnet, "flat_mobilenet": flat_mobilenet}
+FLAT: dict[str, Callable[[nn.Module], str]] = {
+    "flat_efficientnet": flat_efficientnet,
+    "flat_mobilenet_v2": flat_mobilenet,
+}
 
 
 def ours(model: nn.Module, state: Mapping[str, Tensor], names: str | None, source: str) -> dict[str, Tensor]:
@@ -75,7 +78,7 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, str | None]]:
     yield "ours", None
     yield from tables(_family(model)).items()
     for name, make in FLAT.items():
-        if name == f"flat_{_family(model).partition('_')[0]}":
+        if name == f"flat_{_family(model)}":
             yield name, make(model)
 
 
