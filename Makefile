@@ -36,5 +36,5 @@ $(VENV)/%.done: pyproject.toml constraints.txt
 	@test -d $(VENV) || { echo "Making $(VENV): once, a few minutes, no root needed."; $(PYTHON) -m venv $(VENV); }
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$*]"
-	$(if $(filter test,$*),$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchvision timm)
+	$(if $(filter test,$*),$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps torchvision timm transformers tokenizers regex)
 	@touch $@

@@ -1,11 +1,13 @@
 """Our networks against timm's in eager PyTorch on the CPU: same weights, same input, calls in turn in one process.
 
     python benchmarks/inference.py [--models resnet50,...] [--batches 1,16] [--seconds 10] [--threads 1] [--train]
+    python benchmarks/inference.py --models families    # the lightest network of every family
 
 Three sides take turns call by call: ours, timm's as it is made, and timm's in channels_last memory, which ours always
 has. Prints milliseconds of CPU time and of wall time a call (median, quartiles) and the median of the ratios of
 neighbours in time: below 1 is faster than timm's. CPU time leaves out what else the machine does. `--train` measures a
-step: forward, cross-entropy, backward, SGD. DDRNet, which timm does not have, runs alone.
+step: forward, cross-entropy, backward, SGD. `--as-made` leaves the third side out. Networks that timm does not have run
+alone.
 """
 
 import argparse
@@ -40,16 +42,28 @@ MODELS = (
 )
 
 
-def sides(name: str) -> dict[str, nn.Module]:
+def lightest() -> list[str]:
+    """The network of fewest MACs of every family that timm has, too."""
+    found: dict[str, str] = {}
+    for name in sorted(filter(timm.is_model, opsin.list_models()), key=lambda name: opsin.facts(name)["macs"]):
+        found.setdefault(opsin.facts(name)["family"], name)
+    return sorted(found.values())
+
+
+def sides(name: str, as_made: bool) -> dict[str, nn.Module]:
     """The networks to compare, with the same weights; ours first."""
     ours = opsin.create_model(name)
     if not timm.is_model(name):
         return {"ours": ours}
-    theirs, last = timm.create_model(name), timm.create_model(name)
+    theirs = timm.create_model(name)
     randomise(theirs)
     state = theirs.state_dict()
+    named = rename(state, table(name, state, ours.state_dict()))
+    ours.load_state_dict({key: named[key].reshape(own.shape) for key, own in ours.state_dict().items()})
+    if as_made:
+        return {"ours": ours, "timm": theirs}
+    last = timm.create_model(name)
     last.load_state_dict(state)
-    ours.load_state_dict(rename(state, table(name, state, ours.state_dict())))
     return {"ours": ours, "timm": theirs, "timm channels_last": last.to(memory_format=torch.channels_last)}
 
 
@@ -97,13 +111,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each network and batch size")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--train", action="store_true", help="a training step instead of an answer")
+    parser.add_argument("--as-made", action="store_true", help="without timm's in channels_last memory")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     print("| network | batch | side | CPU ms | wall ms | ours / it, CPU | ours / it, wall | rounds |")
     print("|---" * 8 + "|")
-    for name in given.models.split(","):
+    for name in lightest() if given.models == "families" else given.models.split(","):
         torch.manual_seed(0)
-        nets, size = sides(name), opsin.facts(name)["native"]
+        nets, size = sides(name, given.as_made), opsin.facts(name)["native"]
         for batch in map(int, given.batches.split(",")):
             x = torch.randn(batch, 3, size, size)
             times = measure([call(net, x, given.train) for net in nets.values()], given.seconds)

@@ -13,7 +13,7 @@ from opsin.families.resnet_rs import CURVE, scaled
 from opsin.layers import BlurPool, DropLayer, DropPath, NeighbourGate, ScheduledDropPath, advance
 from opsin.layers.gate import neighbours
 from opsin.mixers.non_local import Concatenation, DotProduct, Embedded, Gaussian, NonLocal
-from opsin.registry import UnsupportedArgument
+from opsin.registry import UnsupportedArgument, facts
 from opsin.width import Width
 
 # ---------------------------------------- gates and poolings ----------------------------------------
@@ -125,3 +125,26 @@ def test_a_cell_of_any_genotype():
     cell = Cell(genotype, Squeeze(6, dim), Squeeze(10, dim), dim)
     made = cell(torch.randn(2, 6, 8, 8), torch.randn(2, 10, 8, 8))
     assert made.shape == (2, cell.width, 8, 8) == (2, 16, 8, 8)
+
+
+# Billions of multiplications and additions that the paper gives for the steps from ResNet-50, and in one resolution.
+STEPS = {
+    "convnext_step1_ratio": 4.53,
+    "convnext_step2_patchify": 4.42,
+    "convnext_step3_depthwise": 2.35,
+    "convnext_step4_width": 5.27,
+    "convnext_step5_inverted": 4.64,
+    "convnext_step6_moved_up": 4.07,
+    "convnext_step7_kernel7": 4.15,
+    "convnext_step8_gelu": 4.15,
+    "convnext_step9_one_act": 4.15,
+    "convnext_step10_one_norm": 4.15,
+    "convnext_isotropic_small": 4.3,
+    "convnext_isotropic_base": 16.9,
+    "convnext_isotropic_large": 59.7,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_to_convnext_cost_what_the_paper_says(name):
+    assert facts(name)["macs"] / 1e9 == pytest.approx(STEPS[name], abs=0.05 if "iso" in name else 0.006)

@@ -3,6 +3,9 @@
 import pytest
 import torch
 from reference import timm
+from torch import nn
+from transformers.models.cvt.configuration_cvt import CvtConfig
+from transformers.models.cvt.modeling_cvt import CvtForImageClassification
 from zoo import apart, randomise
 
 from opsin import create_model
@@ -22,6 +25,18 @@ def reduced(name: str, ours: dict, theirs: dict, table: str = "TIMM"):
     state, shapes = rename(other.state_dict(), tables(facts(name)["family"])[table]), net.state_dict()
     net.load_state_dict({k: v.reshape(shapes[k].shape) for k, v in state.items()})
     return net, other
+
+
+def test_cvt_is_the_one_of_the_transformers_package():
+    config = CvtConfig(num_labels=7, depth=[1, 2, 3], embed_dim=[16, 32, 48], num_heads=[1, 2, 3])
+    theirs = CvtForImageClassification(config).double().eval()
+    sizes = dict(depths=(1, 2, 3), dims=(16, 32, 48), heads=(1, 2, 3), num_classes=7)
+    ours = create_model("cvt_13", act=nn.GELU, **sizes).double().eval()  # the authors' own code has its quick form
+    randomise(theirs)
+    ours.load_state_dict(rename(theirs.state_dict(), tables("cvt")["TRANSFORMERS"]))
+    x = torch.randn(2, 3, 96, 128).double()
+    with torch.no_grad():
+        assert apart(ours(x), theirs(x).logits) < 1e-9
 
 
 # ------------------------------------------------- Swin's relatives -------------------------------------------------

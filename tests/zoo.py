@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from opsin.families.golden import load_families
-from opsin.registry import ABOUT, BUILDERS, builder, facts, list_models
+from opsin.registry import ABOUT, builder, facts, list_models
 
 # Mere sizes among arguments; the last two are none, but only giants have them: test_transformers.py has smaller ones.
 SIZES = """
     ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
     first frames kernel wide deep rows eps experts hidden squeezed size
-    mlp widen key linear pattern
+    mlp widen ratios copies band share states layers dropout kernels columns key linear pattern
 """
 
 
@@ -41,12 +44,21 @@ def lean(name: str) -> dict[str, Any]:
     return {"vgg": {"hidden": 64}}.get(facts(name)["family"], {})
 
 
+# What draws weights that are drawn anew: a half of the time that a network takes to build.
+DRAWS = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
+
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    vit_giant_patch14_reg4_dinov2 levit_384_s8 ffnet_2 glnet_16g glnet_stl
+    levit_384_s8 glnet_16g glnet_stl
+    convformer_s18 convnext_atto_rms convnext_large_mlp convnext_step1_ratio convnext_step2_patchify
+    convnext_step5_inverted convnext_step6_moved_up convnext_step8_gelu convnext_step9_one_act convnext_zepto_rms_ols
+    dla46_c efficientnet_lite0 fasternet_t2
+    gcvit_small halonet50ts identityformer_s12 legacy_seresnet50 mvit_v2_s pit_ti_224 repvgg_b1g4 resnet26 resnetaa50d
+    resnext29_8x64d_cifar seresnet50 tf_efficientnet_cc_b0_4e tf_efficientnet_es tf_mixnet_s tf_mobilenetv3_small_075
+    vgg11 vit_giant_patch14_reg4_dinov2 plainmamba_l2 msvmambav3_tiny vit_small_patch14_dinov2 wide_resnet50_2
     dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
-    seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
+    revcol_huge seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
 """
 
 
@@ -61,9 +73,26 @@ def representatives() -> list[str]:
     return sorted(name for path, name in smallest.items() if path not in elsewhere)
 
 
+def each_family() -> list[str]:
+    """The smallest representative of every family."""
+    first: dict[str, str] = {}
+    for name in sorted(representatives(), key=lambda n: facts(n)["params"]):
+        first.setdefault(facts(name)["family"], name)
+    return sorted(first.values())
+
+
+def with_slow(values: Sequence[Any], fast: Sequence[Any]) -> list[Any]:
+    """Test parameters of which only the `fast` run by default, and the others in the exhaustive sweep."""
+    return [value if value in fast else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")  # their maps vanish on fewer pixels
 # Patches that overlap, or of two sizes, make uneven strides on few pixels; windows that are a share of them, none.
 SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64, **dict.fromkeys(UNPADDED, 107)}
+
+
+# Of drawn matrices: products of maps without norms between would grow beyond what floats hold.
+GAINS = {"cas_vit": 0.5}
 
 
 def small_size(name: str) -> int:
@@ -76,9 +105,13 @@ def small_size(name: str) -> int:
 
 def small(name: str, seed: int = 0, **given: Any) -> nn.Module:
     """A network with drawn weights: at most two blocks a stage, on a small grid if it has one."""
+    return whole(name, seed, **{**cut(name), **given})
+
+
+def cut(name: str) -> dict[str, Any]:
+    """Arguments that leave at most two blocks a stage."""
     variant = builder(name)[1]
-    depths = {key: shallow(variant[key]) for key in ("depth", "depths") if key in variant}
-    return whole(name, seed, **{**depths, **given})
+    return {key: shallow(variant[key]) for key in ("depth", "depths") if key in variant}
 
 
 def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
@@ -87,8 +120,9 @@ def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
     if "img_size" in variant:
         given.setdefault("img_size", small_size(name))
     torch.manual_seed(seed)
-    net = build(**{**variant, **lean(name), **given})
-    randomise(net, seed)
+    with patch.multiple("torch.nn.init", **dict.fromkeys(DRAWS, lambda tensor, *_, **__: tensor)):
+        net = build(**{**variant, **lean(name), **given})
+    randomise(net, seed, GAINS.get(facts(name)["family"], 1.0))
     return net
 
 
@@ -104,7 +138,7 @@ def image(name: str, batch: int = 2, chans: int = 3, size: int | None = None, se
     return torch.randn(batch, chans, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def randomise(net: nn.Module, seed: int = 0) -> None:
+def randomise(net: nn.Module, seed: int = 0, gain: float = 1.0) -> None:
     """Weights, statistics and gains drawn so that no part of a network is silent."""
     draw = torch.Generator().manual_seed(seed)
     for name, t in net.state_dict().items():
@@ -115,12 +149,9 @@ def randomise(net: nn.Module, seed: int = 0) -> None:
         elif t.ndim <= 1:
             t.copy_(0.1 * torch.randn(t.shape, generator=draw))
         else:
-            t.copy_(torch.randn(t.shape, generator=draw) / math.sqrt(t[0].numel()))
+            t.copy_(torch.randn(t.shape, generator=draw) * gain / math.sqrt(t[0].numel()))
 
 
 def apart(a: Tensor, b: Tensor) -> float:
     """Largest difference as a share of the second's standard deviation."""
     return float((a - b).detach().abs().max() / b.detach().std())
-
-
-__all__ = ["BUILDERS", "apart", "image", "randomise", "representatives", "small", "small_size", "whole"]

@@ -241,6 +241,7 @@ EXTRAS = {
     "onnxscript": "export and fit",
     "onnxruntime": "export, fit and predict",
     "simplejpeg": "faster JPEG reading",
+    "numba": "state-space networks at full speed on a CPU",
     "pyarrow": "Parquet tables",
     "tifffile": "TIFF with more than four bands",
     "timm": "timm's models",
@@ -253,6 +254,7 @@ def doctor() -> dict[str, Any]:
 
     from . import __version__
     from .evaluate.latency import machine
+    from .kernels.selective_scan import backend
     from .weights import cache
 
     found: dict[str, str | None] = {}
@@ -271,6 +273,7 @@ def doctor() -> dict[str, Any]:
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "onednn": torch.backends.mkldnn.is_available(),
         "threads": torch.get_num_threads(),
+        "selective_scan": backend(),
         "cache": str(folder),
         "free_gb": disk.free / 1e9,
         "offline": cache.offline(),

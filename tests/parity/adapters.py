@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from opsin.blocks.tokens import FirstToken, MeanToken
 from opsin.families import cvt as conv
 from opsin.families import ddrnet as ddr
+from opsin.families import densenet_cifar as dense
 from opsin.families import dla as dla_family
 from opsin.families import glnet as gl
 from opsin.families import metaformer as meta
 from opsin.families import metamixer as ffnet_family
 from opsin.families import mvit as mv
+from opsin.families import resnet_cifar as res
 from opsin.families import slab as slab_family
 from opsin.families import wavemix as wave
+from opsin.families.densenet import DenseLayer
+from opsin.families.wide_resnet import AUTHORS as WIDE
+from opsin.families.wide_resnet import wide_resnet
 from opsin.layers import LayerNorm
 from opsin.layers.haar import Haar
 from opsin.layers.prepbn import ProgressiveNorm
@@ -28,6 +33,8 @@ from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, 
 from opsin.registry import BUILDERS
 
 from .harness import Rebuilt
+from .modern import MODERN
+from .state_spaces import STATE_SPACES
 
 
 def numbered(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
@@ -286,9 +293,71 @@ def looked_into(parts: nn.ModuleDict, given: list[Tensor]) -> dict[str, Tensor]:
     return {"out": block(x), "logits": logits, "group": logits.softmax(2), "ungroup": ungroup}
 
 
+def resnet_cifar(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        make, given = BUILDERS[build["variant"]]
+        return Rebuilt(make(**given), res.PYTORCHCV if given.get("grow") is res.free else res.AKAMASTER, out)
+    if "blocks" in build:
+        option = {} if build["shortcut"] == "A" else dict(block=res.option_b, grow=res.free)
+        return Rebuilt(
+            res.resnet_cifar(build["blocks"], num_classes=build["num_classes"], **option), res.AKAMASTER, out
+        )
+    block = res.bottleneck if build["bottleneck"] else res.option_b
+    return staged(build, block)
+
+
+def resnext_cifar(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        make, given = BUILDERS[build["variant"]]
+        return Rebuilt(make(**given), res.PYTORCHCV, out)
+    block = partial(res.grouped, groups=build["cardinality"], base=build["bottleneck_width"])
+    if "stride" in build:
+        return Rebuilt(block(build["in_channels"], build["out_channels"], build["stride"]), res.UNIT, out)
+    return staged(build, block)
+
+
+def staged(build: dict, block) -> Rebuilt:
+    """pytorchcv's networks: a list of channels a stage."""
+    depths, dims = [len(stage) for stage in build["channels"]], [stage[0] for stage in build["channels"]]
+    stem, classes = build["init_block_channels"], build["num_classes"]
+    return Rebuilt(res.resnet_cifar(depths, dims, stem, block, res.free, classes), res.PYTORCHCV, out)
+
+
+def wide_resnet_cifar(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        make, given = BUILDERS[build["variant"]]
+        return Rebuilt(make(**given), WIDE, out)
+    return Rebuilt(wide_resnet(build["depth"], build["width"], num_classes=build["num_classes"]), WIDE, out)
+
+
+def densenet_cifar(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        make, given = BUILDERS[build["variant"]]
+        return Rebuilt(make(**given), dense.SPARSENET, out)
+    layer = DenseLayer if build["bottleneck"] else dense.PlainLayer
+    if "blocks" in build:
+        given = dict(layers=build["blocks"], growth=build["growth_rate"], num_classes=build["num_classes"])
+        return Rebuilt(dense.densenet_cifar(layer=layer, **given), dense.PYTORCHCV, out)
+    given = dict(layers=build["depth"], growth=build["growthRate"], num_classes=build["nClasses"])
+    net = dense.densenet_cifar(layer=layer, keeps=build["reduction"] if build["bottleneck"] else 1.0, **given)
+    return Rebuilt(net, dense.SPARSENET, with_features)
+
+
+def out(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    return {"out": module(*given)}
+
+
+def with_features(module: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    """The last map behind norm and activation, too."""
+    [x] = given
+    return {"out": module(x), "features": module.forward_features(x)}
+
+
 SYSTEMS = {
+    **MODERN,
     "cvt": cvt,
     "ddrnet": ddrnet,
+    "densenet_cifar": densenet_cifar,
     "dla": dla,
     "glnet": glnet,
     "metaformer": metaformer,
@@ -297,4 +366,8 @@ SYSTEMS = {
     "non_local": non_local,
     "slab": slab,
     "wavemix": wavemix,
+    "resnet_cifar": resnet_cifar,
+    "resnext_cifar": resnext_cifar,
+    "wide_resnet_cifar": wide_resnet_cifar,
+    **STATE_SPACES,
 }

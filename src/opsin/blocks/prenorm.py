@@ -1,4 +1,4 @@
-"""The residual pair of the transformers."""
+"""The residual pair of the transformers, and one half of it alone."""
 
 from __future__ import annotations
 
@@ -36,3 +36,14 @@ class PreNorm(nn.Module):
     def forward(self, x: Tensor, *given: Any) -> Tensor:
         x = x + self.drop(self.scale1(self.mixer(self.norm1(x), *given)))
         return x + self.drop(self.scale2(self.mlp(self.norm2(x))))
+
+
+class PreMix(nn.Module):
+    """x + drop(mixer(norm(x))); what else the block is given goes to the mixer"""
+
+    def __init__(self, norm: nn.Module, mixer: nn.Module, drop: float = 0.0):
+        super().__init__()
+        self.norm, self.mixer, self.drop = norm, mixer, DropPath(drop)
+
+    def forward(self, x: Tensor, *given: Any) -> Tensor:
+        return x + self.drop(self.mixer(self.norm(x), *given))

@@ -23,6 +23,7 @@ from opsin.deploy.runtimes import Runtime
 from opsin.errors import OpsinError
 from opsin.evaluate.inference import evaluating
 from opsin.evaluate.latency import quietest
+from opsin.kernels.selective_scan import written_out
 
 
 class ExportError(OpsinError):
@@ -181,7 +182,7 @@ def converted(model: nn.Module, record: dict[str, Any], output: str = "probabili
     whole = FromPixels(plain(fuse(model)).float().cpu(), record).eval()
     example = torch.zeros(batch or 2, *record["size"], record["channels"], dtype=torch.uint8)
     try:
-        with _hushed(), torch.no_grad():
+        with _hushed(), torch.no_grad(), written_out():
             program: Any = torch.onnx.export(
                 _traced(whole, example, batch is None),
                 dynamo=True,

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..channels.mlp import Mlp
+from ..channels.response import ResponseMlp
 from ..layers import DropPath, LayerNorm, Scale, ramp
 from ..layers.init import initialise, trunc02
-from ..layers.norm import GlobalResponseNorm, RMSNorm, StdNorm
+from ..layers.norm import RMSNorm, StdNorm
 from ..registry import about, family
 from ..width import Width, each
 
@@ -39,19 +40,6 @@ class ConvNeXtBlock(nn.Module):
         y = self.dwconv(x).movedim(1, -1)
         y = self.scale(self.mlp(self.norm(y)))
         return x + self.drop(y.movedim(-1, 1))
-
-
-class ResponseMlp(nn.Module):
-    """fc2(response norm(gelu(fc1(x))))"""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        hidden = Width(4 * dim, "hidden")
-        self.fc1, self.act, self.norm = nn.Linear(dim, hidden), nn.GELU(), GlobalResponseNorm(hidden)
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.norm(self.act(self.fc1(x))))
 
 
 def patches(in_chans: int, dim: int) -> list[nn.Module]:

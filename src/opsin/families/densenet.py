@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +34,19 @@ class DenseLayer(nn.Module):
 class DenseStage(nn.Module):
     """Layers that each add to the map; `width` is what the stage hands on."""
 
-    def __init__(self, cin: int, depth: int, growth: int, down: nn.Module, drop: float = 0.0):
+    def __init__(
+        self,
+        cin: int,
+        depth: int,
+        growth: int,
+        down: nn.Module,
+        drop: float = 0.0,
+        layer: Callable[..., nn.Module] = DenseLayer,
+    ):
         super().__init__()
         grown = [Width(growth, "growth") for _ in range(depth)]
         self.down = down
-        self.blocks = Blocks(*[DenseLayer(Concat(cin, *grown[:i]), g, drop=drop) for i, g in enumerate(grown)])
+        self.blocks = Blocks(*[layer(Concat(cin, *grown[:i]), g, drop=drop) for i, g in enumerate(grown)])
         self.width = Concat(cin, *grown)
 
     def forward(self, x: Tensor) -> Tensor:

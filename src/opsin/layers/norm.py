@@ -43,16 +43,19 @@ class StdNorm(RMSNorm):
 class GlobalResponseNorm(nn.Module):
     """x + bias + weight * x * (||x|| / mean_c ||x||), norms over the pixels; channels last. arXiv:2301.00808"""
 
+    bias: nn.Parameter | None
+
     axes = {"weight": ("dim",), "bias": ("dim",)}
 
-    def __init__(self, dim: int, eps: float = 1e-6):
+    def __init__(self, dim: int, eps: float = 1e-6, bias: bool = True):
         super().__init__()
         self.dim, self.eps = dim, eps
-        self.weight, self.bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.norm(dim=(1, 2), keepdim=True)
-        return x + torch.addcmul(self.bias, self.weight, x * (size / (size.mean(-1, keepdim=True) + self.eps)))
+        y = x * (size / (size.mean(-1, keepdim=True) + self.eps))
+        return x + (self.weight * y if self.bias is None else torch.addcmul(self.bias, self.weight, y))
 
 
 class ImageNorm(nn.LayerNorm):

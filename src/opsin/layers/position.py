@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +32,7 @@ class Positions(nn.Module):
 
     axes = {"table": (None, None, "dim")}
     no_decay = ("table",)
+    antialias = True
 
     def __init__(self, dim: int, grid: tuple[int, int], prefix: int = 0):
         super().__init__()
@@ -39,7 +41,15 @@ class Positions(nn.Module):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        return x + (self.table if tuple(grid) == self.grid else resampled(self.table, self.prefix, self.grid, grid))
+        if tuple(grid) == self.grid:
+            return x + self.table
+        return x + resampled(self.table, self.prefix, self.grid, grid, self.antialias)
+
+
+class SharpPositions(Positions):
+    """`Positions` resampled without antialiasing"""
+
+    antialias = False
 
 
 class MapPositions(nn.Module):
@@ -60,10 +70,11 @@ class MapPositions(nn.Module):
         return x + F.interpolate(self.table, x.shape[-2:], mode="bicubic", antialias=True)
 
 
-def resampled(table: Tensor, prefix: int, old: tuple[int, ...], new: tuple[int, ...]) -> Tensor:
+def resampled(table: Tensor, prefix: int, old: tuple[int, ...], new: tuple[int, ...], antialias: bool = True) -> Tensor:
     """A (1, P + N, C) table of positions on the grid `old`, on the grid `new`; the prefix stays."""
+    wide = torch.float64 if table.dtype == torch.float64 else torch.float32
     on_grid = table[:, prefix:].unflatten(1, old).movedim(-1, 1)
-    on_grid = F.interpolate(on_grid.float(), size=new, mode="bicubic", antialias=True).to(table.dtype)
+    on_grid = F.interpolate(on_grid.to(wide), size=new, mode="bicubic", antialias=antialias).to(table.dtype)
     return torch.cat([table[:, :prefix], on_grid.flatten(2).mT], 1)
 
 
@@ -103,3 +114,26 @@ class NoPositions(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         return x
+
+
+class Rotary(nn.Module):
+    """Tokens (B, P + N, C) turned by where they stand: pairs of channels, the first half by rows, then by columns
+
+    Su et al., 2021, arXiv:2104.09864. The grid is square, P is 0 or 1 (not turned); angles are those of a grid of
+    `trained` places a side.
+    """
+
+    def __init__(self, trained: int):
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, x: Tensor) -> Tensor:
+        side = math.isqrt(x.shape[1])
+        first = x.shape[1] - side * side
+        speeds = 10000.0 ** (-torch.arange(0, x.shape[2] // 2, 2, dtype=x.dtype, device=x.device) / (x.shape[2] // 2))
+        turns = torch.arange(side, dtype=x.dtype, device=x.device)[:, None] / side * self.trained * speeds
+        turns = torch.cat([turns[:, None].expand(-1, side, -1), turns.expand(side, -1, -1)], -1).flatten(0, 1)
+        even, odd = x[:, first:].unflatten(-1, (-1, 2)).unbind(-1)
+        cos, sin = turns.cos(), turns.sin()
+        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], -1).flatten(-2)
+        return torch.cat([x[:, :first], turned], 1)

@@ -9,12 +9,15 @@ from ..width import Concat, Groups, Width
 
 
 class Attention(nn.Module):
-    """proj(softmax(q k^T / sqrt(d) + bias) v) over tokens (B, N, C); `bias` joins the logits"""
+    """proj(softmax(q k^T / sqrt(d) + bias) v) over tokens (B, N, C); `bias` joins the logits
 
-    def __init__(self, dim: int, heads: int, qkv_bias: bool = True, proj_bias: bool = True):
+    Heads share the channels among themselves, unless each has its own `size`.
+    """
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True, proj_bias: bool = True, size: int | None = None):
         super().__init__()
         self.heads = heads if isinstance(heads, Width) else Width(heads, "heads")
-        inner = Groups(self.heads, dim // heads)
+        inner = Groups(self.heads, size or dim // heads)
         self.qkv = nn.Linear(dim, Concat(inner, inner, inner), bias=qkv_bias)
         self.proj = nn.Linear(inner, dim, bias=proj_bias)
 

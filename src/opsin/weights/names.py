@@ -40,7 +40,10 @@ def flat_mobilenet(model: nn.Module) -> str:
     return "\n".join(rules)
 
 
-FLAT: dict[str, Callable[[nn.Module], str]] = {"flat_efficientnet": flat_efficientnet, "flat_mobilenet_v2": flat_mobilenet}
+FLAT: dict[str, Callable[[nn.Module], str]] = {
+    "flat_efficientnet": flat_efficientnet,
+    "flat_mobilenet_v2": flat_mobilenet,
+}
 
 
 def ours(model: nn.Module, state: Mapping[str, Tensor], names: str | None, source: str) -> dict[str, Tensor]:

@@ -1,0 +1,31 @@
+"""State spaces as their papers define them, one place at a time: the truth for every faster form."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """h_t = exp(step_t A) h_{t-1} + step_t B_t u_t and y_t = sum over states of C_t h_t. Gu & Dao, arXiv:2312.00752
+
+    u and step (S, L, W), A (S, N, W), B and C (S, L, N), first states (S, N, W); returns y and the last states.
+    """
+    h, y = start, []
+    for t in range(u.shape[1]):
+        h = torch.exp(step[:, t, None] * a) * h + (step[:, t] * u[:, t])[:, None] * b[:, t, :, None]
+        y.append((h * c[:, t, :, None]).sum(1))
+    return torch.stack(y, 1), h
+
+
+def dual(x: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """S_t = exp(step_t A) S_{t-1} + step_t x_t B_t^T and y_t = S_t C_t, one A a head. Dao & Gu, arXiv:2405.21060
+
+    x (B, L, H, P), step (B, L, H), A (H), B and C (B, L, H, N), first states (B, H, P, N).
+    """
+    h, y = start, []
+    for t in range(x.shape[1]):
+        made = (step[:, t, :, None] * x[:, t])[..., None] * b[:, t, :, None]
+        h = torch.exp(step[:, t] * a)[..., None, None] * h + made
+        y.append((h * c[:, t, :, None]).sum(-1))
+    return torch.stack(y, 1), h
