@@ -52,6 +52,14 @@ FREE = (
     "positions.proj.weight",  # reads waves over the grid
     ".gates",  # one a branch
     "prefix.cls",  # tokens
+    "mixer.op.filters",  # of a spectrum: their coefficients add up to 1
+    "weigh.2.weight",
+    "weigh.2.bias",
+    "first.slots",
+    "places.weight",  # classes
+    "places.bias",
+    "mixer.op.table",  # places on a grid
+    "mixer.mixer.table",
     "prefix.reg",
     "bias.fc1.weight",  # reads an offset's two coordinates
     # Vectors for places: theirs are the channels of one head, which stay as many.

@@ -32,6 +32,7 @@ ORDER = """
     build
     weights
     factory
+    bodies
     data
     heads
     train

@@ -18,16 +18,17 @@ class DynamicSpectrum(nn.Module):
     """idct(W * dct(x)) over maps (B, C, H, W), W = sum over k of a_k filter_k, a = softmax(mlp(mean of x))
 
     Filters (K, C, h, w) belong to a `grid` and are resampled for others, bilinear; they start at 1, where the mixer is
-    the identity. The transform costs C H W (H + W): nothing grows with the square of the places.
+    the identity. Their number is fixed: their coefficients add up to 1. The transform costs C H W (H + W), or C N log N
+    for N places of larger maps: nothing grows with the square of the places.
     """
 
-    axes = {"filters": ("count", "dim")}
+    axes = {"filters": (None, "dim")}
     no_decay = ("filters",)
 
     def __init__(self, dim: int, count: int = 4, ratio: float = 0.25, grid: tuple[int, int] = (14, 14)):
         super().__init__()
-        hidden, self.count, self.dim = Width(max(1, int(dim * ratio)), "hidden"), Width(count, "filters"), dim
-        self.weigh = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, self.count))
+        hidden, self.dim = Width(max(1, int(dim * ratio)), "hidden"), dim
+        self.weigh = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, count))
         self.filters = nn.Parameter(1 + 0.02 * torch.randn(count, dim, *grid))
 
     def spectrum(self, x: Tensor) -> Tensor:
