@@ -27,6 +27,8 @@ FREE = (
     "stem.conv.weight",
     "stem.0.weight",
     "stem.0.conv.weight",
+    "stem.0.0.weight",
+    "stem.weight",
     "stem.conv.convs.0.conv.weight",
     "stem.conv.point.conv.weight",
     "patches.weight",
@@ -34,6 +36,7 @@ FREE = (
     "fc.bias",
     "distilled.weight",
     "distilled.bias",
+    *(f"{head}.{kind}" for head in ("labels", "teacher") for kind in ("weight", "bias")),
     "positions.table",
     "bias.table",
     *(f"fc.{i}.{name}" for i in range(2) for name in ("weight", "bias")),  # a classifier a branch
@@ -44,6 +47,7 @@ FREE = (
     "patches.0.conv.weight",
     *(f"positions.{axis}" for axis in ("space", "time")),
     *(f"offsets.{axis}" for axis in "thw"),
+    "large.0.coords",  # of points in a plane
     "where.weight",  # reads an offset and its square
     "positions.proj.weight",  # reads waves over the grid
     ".gates",  # one a branch

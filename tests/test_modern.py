@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from zoo import apart, image, randomise, small
 
 from opsin import create_model, facts, narrow, widths
@@ -11,10 +12,16 @@ from opsin.blocks.points import ANGLES, PointClassifier, PointsToImages, Views
 from opsin.deploy.fuse import fuse
 from opsin.heads.horfpn import HorFPN
 from opsin.layers.reparam import reparameterize
+from opsin.mixers.additive import AdditiveAttention
 from opsin.mixers.dilated_sum import BRANCHES, DilatedSum
 from opsin.mixers.gnconv import GlobalNear, GnConv
+from opsin.mixers.local_attention import LocalValueAttention
+from opsin.mixers.mix_shift import MixShift
+from opsin.mixers.modulation import ScaleAwareModulation
 from opsin.mixers.recattn import PositiveAttention, linear, paired
 from opsin.mixers.recconv import RecConv
+from opsin.mixers.spanning import INVERSE, SpanningAttention, close, remote
+from opsin.mixers.spectral import BEYOND, INSIDE, ON, SpectralFilter
 
 
 @pytest.mark.parametrize("order", range(1, 6))
@@ -219,3 +226,102 @@ def test_a_teachers_classifier_stands_beside_the_labels():
         labels, teacher = net.head.fc.both(net.forward_head(net.forward_features(x), pre_logits=True))
         assert torch.allclose(net(x), (labels + teacher) / 2, atol=1e-6)
         assert not torch.allclose(labels, teacher)
+
+
+def test_windows_are_laid_out_and_gathered_again():
+    """On a map of pixel numbers: neighbours in one layout, the whole map in steps in the other."""
+    x = torch.arange(6 * 8).view(1, 1, 6, 8)
+    near, far = close(x, 3, 4), remote(x, 3, 4)
+    assert near[0, 1, 0, 0].tolist() == x[0, 0, 3:6, 0:4].tolist()
+    assert far[0, 1, 0, 0].tolist() == x[0, 0, 1::2, 0::2].tolist()
+    assert torch.equal(INVERSE[close](near), x)
+    assert torch.equal(INVERSE[remote](far), x)
+
+
+def test_spanning_attention_sees_the_whole_map():
+    """A change of one pixel reaches every other through near and remote windows, one behind the other."""
+    mixer = SpanningAttention(16, head_dim=8, window=4).double()
+    x = torch.randn(1, 16, 16, 16).double().requires_grad_()
+    reached = torch.autograd.grad(mixer(mixer(x))[..., 3, 5].sum(), x)[0].abs().sum((0, 1)) > 0
+    once = torch.autograd.grad(mixer(x)[..., 3, 5].sum(), x)[0].abs().sum((0, 1)) > 0
+    assert reached.all()
+    assert once.sum() == 16 + 16 - 1
+    with pytest.raises(ValueError, match="heads"):
+        SpanningAttention(20, head_dim=8)
+
+
+def test_modulation_gives_each_head_its_kernel():
+    """A pixel's change is seen as far as the largest of 3x3, 5x5, 7x7 and 9x9, and not farther."""
+    mixer = ScaleAwareModulation(16).eval()
+    x = torch.randn(1, 15, 15, 16, requires_grad=True)
+    reached = torch.autograd.grad(mixer(x)[:, 7, 7].sum(), x)[0].abs().sum((0, 3)) > 0
+    assert [conv.kernel_size[0] for conv in mixer.convs] == [3, 5, 7, 9]
+    assert reached[3:12, 3:12].all()
+    assert reached.sum() == 81
+    with pytest.raises(ValueError, match="divisor"):
+        ScaleAwareModulation(18)
+
+
+def test_the_third_stage_of_smt_takes_turns():
+    kinds = [type(block.mixer) for block in create_model("smt_t").backbone.stages[2].blocks]
+    assert kinds == [ScaleAwareModulation, LocalValueAttention] * 4
+
+
+def test_cas_vit_runs_in_another_runtime(tmp_path):
+    import onnxruntime
+
+    net = small("rcvit_xs", num_classes=5).eval()
+    path, x = tmp_path / "net.onnx", torch.randn(1, 3, 96, 64)
+    torch.onnx.export(net, (x,), str(path), input_names=["x"], dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(str(path))
+    made = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+    with torch.no_grad():
+        assert apart(made, net(x)) < 1e-3
+
+
+def test_additive_attention_costs_by_the_place():
+    """Four times the places, four times the operations."""
+    mixer = AdditiveAttention(8)
+    costs = []
+    for side in (16, 32):
+        with FlopCounterMode(display=False) as counter:
+            mixer(torch.randn(1, 8, side, side))
+        costs.append(counter.get_total_flops() - 2 * 2 * 8 * 8)  # but for the channels' gates, one place each
+    assert costs[1] == 4 * costs[0]
+
+
+def test_bands_of_frequencies_are_apart_and_add_up():
+    low, high = SpectralFilter((16, 16), 3, share=1.0).double(), SpectralFilter((16, 16), 3, share=0.0).double()
+    x = torch.randn(2, 3, 16, 16).double()
+    frequencies = torch.fft.fftshift(torch.fft.fft2(x), dim=(2, 3))
+    at = low.places
+    kept = torch.fft.fftshift(torch.fft.fft2(low(x)), dim=(2, 3))
+    assert torch.allclose(kept[..., at == INSIDE], frequencies[..., at == INSIDE])
+    assert kept[..., at == BEYOND].abs().max() < 1e-10
+    circle = frequencies * (at == ON) / 3  # of which both let a third pass
+    rest = torch.fft.ifft2(torch.fft.ifftshift(circle, dim=(2, 3))).real
+    assert torch.allclose(low(x) + high(x) + rest, x, atol=1e-10)
+    assert torch.allclose(low(x.roll(5, 3)), low(x).roll(5, 3), atol=1e-10)
+    assert torch.equal(
+        SpectralFilter((8, 8), 3).weights(16, 16, x.dtype), SpectralFilter((16, 16), 3).weights(16, 16, x.dtype)
+    )
+
+
+def test_mixing_and_shifting_is_rolling_and_convolving():
+    mixer, x = MixShift(13), torch.randn(2, 13, 9, 8)
+    assert [int(size) for size in mixer.sizes] == [3, 3, 3, 3, 1]
+    groups = []
+    for i, (group, shift) in enumerate(zip(x.split([3, 3, 3, 3, 1], 1), (-2, -1, 0, 1, 2))):
+        across, along = mixer.across[i], mixer.along[i]
+        moved = torch.roll(group, shift, 3), torch.roll(group, shift, 2)
+        groups.append(across(moved[0]) + along(moved[1]))
+    assert torch.allclose(mixer(x), torch.cat(groups, 1), atol=1e-6)
+    with pytest.raises(ValueError, match="runs"):
+        MixShift(6)
+
+
+def test_ms_mlp_classifies_other_sizes():
+    net = small("ms_mlp_tiny", num_classes=3).eval()
+    with torch.no_grad():
+        for size in ((64, 64), (96, 160), (71, 53)):
+            assert net(torch.randn(1, 3, *size)).isfinite().all()

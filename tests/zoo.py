@@ -19,7 +19,7 @@ from opsin.registry import ABOUT, builder, facts, list_models
 SIZES = """
     ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
     first frames kernel wide deep rows eps experts hidden squeezed size
-    mlp widen ratios copies band share states layers dropout kernels
+    mlp widen ratios copies band share states layers dropout kernels columns
 """
 
 
@@ -57,7 +57,7 @@ ELSEWHERE = """
     vgg11 vit_giant_patch14_reg4_dinov2 plainmamba_l2 msvmambav3_tiny vit_small_patch14_dinov2 wide_resnet50_2
     dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
-    seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
+    revcol_huge seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
 """
 
 
@@ -90,6 +90,10 @@ UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")  # t
 SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64, **dict.fromkeys(UNPADDED, 107)}
 
 
+# Of drawn matrices: products of maps without norms between would grow beyond what floats hold.
+GAINS = {"cas_vit": 0.5}
+
+
 def small_size(name: str) -> int:
     """A side in pixels that is quick and legal."""
     if facts(name)["family"] in SIDES:
@@ -117,7 +121,7 @@ def whole(name: str, seed: int = 0, **given: Any) -> nn.Module:
     torch.manual_seed(seed)
     with patch.multiple("torch.nn.init", **dict.fromkeys(DRAWS, lambda tensor, *_, **__: tensor)):
         net = build(**{**variant, **lean(name), **given})
-    randomise(net, seed)
+    randomise(net, seed, GAINS.get(facts(name)["family"], 1.0))
     return net
 
 
@@ -133,7 +137,7 @@ def image(name: str, batch: int = 2, chans: int = 3, size: int | None = None, se
     return torch.randn(batch, chans, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def randomise(net: nn.Module, seed: int = 0) -> None:
+def randomise(net: nn.Module, seed: int = 0, gain: float = 1.0) -> None:
     """Weights, statistics and gains drawn so that no part of a network is silent."""
     draw = torch.Generator().manual_seed(seed)
     for name, t in net.state_dict().items():
@@ -144,7 +148,7 @@ def randomise(net: nn.Module, seed: int = 0) -> None:
         elif t.ndim <= 1:
             t.copy_(0.1 * torch.randn(t.shape, generator=draw))
         else:
-            t.copy_(torch.randn(t.shape, generator=draw) / math.sqrt(t[0].numel()))
+            t.copy_(torch.randn(t.shape, generator=draw) * gain / math.sqrt(t[0].numel()))
 
 
 def apart(a: Tensor, b: Tensor) -> float:

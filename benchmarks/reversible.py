@@ -1,0 +1,110 @@
+"""RevCol's peak memory and time against its columns: activations rebuilt, or stored by plain autograd.
+
+    python benchmarks/reversible.py [--columns 4,8,16] [--batch 8] [--size 224] [--device cpu] [--repeats 3]
+
+A step is forward, backward and SGD of RevCol-T's column. On the CPU the peak is the process's resident memory above
+what it has before the first step, each case in a fresh process; on a GPU the allocator's. Weights and their gradients
+grow with the columns either way: they are told apart. Time is the median of the steps, with the fastest and slowest.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
+import opsin
+
+PAGE = resource.getpagesize()
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+class Peak:
+    """The most memory held while inside, in bytes above what was held before."""
+
+    def __init__(self, device: str):
+        self.cuda = device.startswith("cuda")
+
+    def __enter__(self) -> "Peak":
+        self.before = torch.cuda.memory_allocated() if self.cuda else resident()
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+            return self
+        self.most, self.done = self.before, threading.Event()
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+        return self
+
+    def watch(self) -> None:
+        while not self.done.wait(0.001):
+            self.most = max(self.most, resident())
+
+    def __exit__(self, *error: object) -> None:
+        if self.cuda:
+            self.bytes = torch.cuda.max_memory_allocated() - self.before
+            return
+        self.done.set()
+        self.watcher.join()
+        self.bytes = self.most - self.before
+
+
+def measure(columns: int, reversible: bool, batch: int, size: int, device: str, repeats: int) -> dict[str, float]:
+    """Megabytes at the peak of a step, those of weights' gradients among them, and seconds a step."""
+    torch.manual_seed(0)
+    net = opsin.create_model("revcol_tiny", columns=columns, num_classes=10).to(device).train()
+    net.backbone.reversible = reversible
+    optimiser, labels = torch.optim.SGD(net.parameters(), lr=1e-3), torch.arange(batch, device=device) % 10
+    x, seconds, peaks = torch.randn(batch, 3, size, size, device=device), [], []
+    for _ in range(repeats):
+        optimiser.zero_grad(set_to_none=True)
+        with Peak(device) as peak:
+            start = time.perf_counter()
+            torch.nn.functional.cross_entropy(net(x), labels).backward()
+            optimiser.step()
+            if peak.cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        peaks.append(peak.bytes)
+    grads = sum(p.numel() * p.element_size() for p in net.parameters())
+    return {"peak": max(peaks) / 1e6, "gradients": grads / 1e6, "seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--columns", default="4,8,16")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--one", choices=["plain", "reversible"], help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    counts = [int(n) for n in given.columns.split(",")]
+    if given.one:
+        told = measure(counts[0], given.one == "reversible", given.batch, given.size, given.device, given.repeats)
+        print(json.dumps(told))
+        return
+    shared = [f"--{name}={getattr(given, name)}" for name in ("batch", "size", "device", "repeats")]
+    for count in counts:
+        for kind in ("plain", "reversible"):
+            command = [sys.executable, __file__, f"--columns={count}", f"--one={kind}", *shared]
+            told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            least, middle, most = np.percentile(told["seconds"], (0, 50, 100))
+            rest = told["peak"] - told["gradients"]
+            print(
+                f"{count:3} columns  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without weights' gradients "
+                f"{middle:.2f} [{least:.2f}, {most:.2f}] s a step"
+            )
+
+
+if __name__ == "__main__":
+    main()
