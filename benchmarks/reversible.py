@@ -105,7 +105,7 @@ def main() -> None:
             least, middle, most = np.percentile(told["seconds"], (0, 50, 100))
             rest = told["peak"] - told["gradients"]
             print(
-                f"{count:3} columns  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without gradients of weights  "
+                f"{count:3} columns  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without weights' gradients "
                 f"{middle:.2f} [{least:.2f}, {most:.2f}] s a step"
             )
 

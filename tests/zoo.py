@@ -54,7 +54,7 @@ ELSEWHERE = """
     dla46_c efficientnet_lite0 fasternet_t2
     gcvit_small halonet50ts identityformer_s12 legacy_seresnet50 mvit_v2_s pit_ti_224 repvgg_b1g4 resnet26 resnetaa50d
     resnext29_8x64d_cifar seresnet50 tf_efficientnet_cc_b0_4e tf_efficientnet_es tf_mixnet_s tf_mobilenetv3_small_075
-    vgg11 vit_giant_patch14_reg4_dinov2 vit_small_patch14_dinov2 wide_resnet50_2
+    vgg11 vit_giant_patch14_reg4_dinov2 plainmamba_l2 msvmambav3_tiny vit_small_patch14_dinov2 wide_resnet50_2
     dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
     revcol_huge seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71

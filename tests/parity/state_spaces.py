@@ -14,8 +14,12 @@ from opsin.blocks.prenorm import PreMix
 from opsin.blocks.stage import Blocks
 from opsin.blocks.tokens import FirstToken, MeanToken, TokenClassifier
 from opsin.channels.mlp import Mlp
+from opsin.families import change_mamba as chm
+from opsin.families import dis as dism
 from opsin.families import efficient_vmamba as evm
 from opsin.families import group_mamba as grp
+from opsin.families import lamamba_diff as lam
+from opsin.families import mhs_vm as mhs
 from opsin.families import mobile_mamba as mob
 from opsin.families import msvmamba as msv
 from opsin.families import plain_mamba as plainm
@@ -26,11 +30,13 @@ from opsin.kernels.ssd import ssd
 from opsin.layers import LayerNorm, Scale
 from opsin.layers.norm import RMSNorm
 from opsin.layers.position import Rotary
-from opsin.layers.scan_order import both_ways, forward_only
+from opsin.layers.scan_order import both_ways, cross, forward_only, windings
+from opsin.layers.timestep import guided
 from opsin.mixers.bidirectional import BidirectionalMamba, TwoDecays
 from opsin.mixers.cross_scan import CascadeScan, CrossScan, DualCrossScan, GatedCrossScan, biased, dwconv
 from opsin.mixers.group_scan import GroupScan
 from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
+from opsin.mixers.multi_head_scan import HEADS, GatedSubspaceScan, MultiHeadScan, ProjectedScan, SubspaceScan
 from opsin.mixers.multi_scale_scan import Excite, FirstMultiScaleScan, GatedMultiScaleScan, MultiScaleScan
 from opsin.mixers.snake_scan import SnakeMamba
 from opsin.mixers.wavelet_scan import WaveletScan
@@ -540,9 +546,139 @@ def mobile_mamba(build: dict, case: str) -> Rebuilt:
     return Rebuilt(net, "\n".join(rules) + mob.AUTHORS if taught else mob.AUTHORS, single)
 
 
+# ------------------------------------------- diffusion networks -------------------------------------------
+
+
+def diffusion(channels: int, null: int) -> Callable[[nn.Module, list[Tensor]], dict[str, Tensor]]:
+    """Noise, or guided noise where twice as many images as classes' labels are meant (scale 1.5)."""
+
+    def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+        x, t, *labels = given
+        if channels:
+            half, t = labels[0][: len(x) // 2], t[: len(x) // 2].repeat(2)
+            return {"out": guided(net, x, t, torch.cat([half, torch.full_like(half, null)]), 1.5, channels)}
+        return {"out": net(x, t, *labels)}
+
+    return run
+
+
+def dis(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        size, patch = (
+            build["variant"].lower().replace("dis", "").strip("-_ ").replace("/", "_").replace("-", "_").split("_")
+        )
+        return Rebuilt(dism.dis(f"{size}_{patch}"), dism.AUTHORS, diffusion(0, 1000))
+    classes = max(build.get("num_classes", -1), 0)
+    states, channels = build.get("ssm_cfg", {}).get("d_state", 16), build.get("channels", 4)
+    net = dism.DiS(
+        build["embed_dim"],
+        build["depth"],
+        build["patch_size"],
+        classes,
+        build["img_size"],
+        (channels, channels * (2 if build.get("learn_sigma", True) else 1)),
+        partial(BidirectionalMamba, states=states, share=1.0),
+        dism.SkipBlock if build.get("skip", True) else dism.PlainSkipBlock,
+    )
+    return Rebuilt(net, dism.AUTHORS, diffusion(3 if "guidance" in case else 0, classes))
+
+
+def lamamba_diff(build: dict, case: str) -> Rebuilt:
+    if "variant" in build:
+        return Rebuilt(lam.lamamba_diff_xl(), lam.AUTHORS, diffusion(0, 1000))
+    dims = build["dims"] if isinstance(build["dims"], list) else [build["dims"] * n for n in (1, 2, 4, 4)]
+    heads = build["num_heads"] if isinstance(build["num_heads"], list) else [build["num_heads"]] * 4
+    mixer = partial(
+        GatedCrossScan,
+        states=build["ssm_d_state"],
+        expand=build["ssm_ratio"],
+        conv=biased if build["ssm_conv_bias"] else dwconv,
+        order=windings if build["continuous_scan"] else cross,
+    )
+    net = lam.LaMambaDiff(
+        dims,
+        build["depths"],
+        heads,
+        build["bottleneck_depth"],
+        int(build["sd_unet_decoder_design"]),
+        build["window_size"],
+        (build["in_resolution"], build["num_classes"]),
+        mixer,
+    )
+    return Rebuilt(net, lam.AUTHORS, diffusion(4 if "guidance" in case else 0, build["num_classes"]))
+
+
+# ---------------------------------------------- ChangeMamba ----------------------------------------------
+
+
+def change_mamba(build: dict, case: str) -> Rebuilt:
+    names = {
+        "STMambaBCD": (chm.BinaryChange, ("out",)),
+        "STMambaSCD": (chm.SemanticChange, ("change", "semantic_t1", "semantic_t2")),
+        "STMambaBDA": (chm.Damage, ("building", "damage")),
+    }
+    task, outs = names[build.get("model", "STMambaBCD")]
+    mixer = partial(
+        CrossScan if "noz" in build["forward_type"] else GatedCrossScan,
+        states=build["ssm_d_state"],
+        expand=build["ssm_ratio"],
+        conv=biased if build["ssm_conv_bias"] else dwconv,
+    )
+    more = {}
+    if task is chm.SemanticChange:
+        more = {"classes": build.get("output_clf", 7)}
+    if task is chm.Damage:
+        more = {"classes": (build.get("output_building", 2), build.get("output_damage", 5))}
+    dims = dims_of(build)
+    net = task(chm.Encoder(dims, build["depths"], mixer), dims, mixer, **more)
+
+    def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+        made = net(*given)
+        return dict(zip(outs, made if isinstance(made, tuple) else (made,)))
+
+    return Rebuilt(net, chm.AUTHORS, run)
+
+
+# ------------------------------------------------- MHS-VM -------------------------------------------------
+
+
+def mhs_vm(build: dict, case: str) -> Rebuilt:
+    if "h" in build:
+        named = {
+            f"{name}{i}": torch.from_numpy(order(build["h"], build["w"]).there[2 * i].copy())
+            for name, order in zip("CXSZ", HEADS)
+            for i in range(2)
+        }
+        return Rebuilt(nn.Identity(), "", lambda net, x: named)
+    told = build.get("para_dict", {"head_num": 4, "gfu_t": 0.5, "with_proj": True})
+    form = ProjectedScan if told["with_proj"] else MultiHeadScan
+    states = build.get("d_state", 16)
+    heads = partial(form, states=states, heads=told["head_num"], threshold=told["gfu_t"])
+    if "d_model" in build:
+        block = (GatedSubspaceScan if build["gated"] else SubspaceScan)(build["d_model"], heads)
+        return Rebuilt(nn.ModuleDict({"op": block}), mhs.mixer("op", "op"), lambda m, x: {"out": m["op"](*x)})
+    net = mhs.MHSVM(
+        build.get("dims", (96, 192, 384, 768)),
+        build.get("depths", (2, 2, 2, 2)),
+        build.get("depths_decoder", (2, 2, 2, 1)),
+        build.get("num_classes", 1),
+        partial(GatedSubspaceScan, scan=heads),
+    )
+
+    def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+        logits = net(*given)
+        return {"logits": logits, "out": logits.sigmoid() if logits.shape[1] == 1 else logits}
+
+    return Rebuilt(net, mhs.AUTHORS, run)
+
+
 STATE_SPACES = {
+    "change_mamba": change_mamba,
+    "dis": dis,
     "efficient_vmamba": efficient_vmamba,
     "group_mamba": group_mamba,
+    "lamamba_diff": lamamba_diff,
+    "mhs_vm": mhs_vm,
     "mobile_mamba": mobile_mamba,
     "msvmamba": msvmamba,
     "plain_mamba": plain_mamba,

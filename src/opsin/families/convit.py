@@ -46,10 +46,9 @@ class GatedPositionalAttention(nn.Module):
     def weights(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Who looks at whom: (B, heads, N, N), rows that add up to one."""
         q, k = self.qk(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        content = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+        content = (q * q.shape[-1] ** -0.5 @ k.mT).softmax(-1)
         position = self.where(steps(grid).to(x)).permute(2, 0, 1).softmax(-1)
-        g = self.gate.sigmoid()[:, None, None]
-        return (1 - g) * content + g * position
+        return content.lerp(position, self.gate.sigmoid()[:, None, None])
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         v = self.v(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)

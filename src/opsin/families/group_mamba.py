@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -71,8 +70,8 @@ class Taught(nn.Module):
 class TaughtClassifier(Classifier):
     """A classifier for labels and one for a teacher, averaged"""
 
-    def __init__(self, width: int, num_classes: int, **given: Any):
-        super().__init__(width, 0, **given)
+    def __init__(self, width: int, num_classes: int, after: nn.Module | None = None, drop: float = 0.0):
+        super().__init__(width, 0, after=after, drop=drop)
         self.reset(num_classes)
 
     def reset(self, num_classes: int) -> None:
@@ -109,15 +108,16 @@ def group_mamba(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
-    dims, drop = [Groups(4, Width(d // 4, f"dim{i}")) for i, d in enumerate(dims, 1)], ramp(drop_path_rate, sum(depths))
-    downs = [nn.Identity(), *(halve(*pair) for pair in pairwise(dims))]
-    norms = [*(LayerNorm(dim) for dim in dims[:-1]), nn.Identity()]
+    widths = [Groups(4, Width(d // 4, f"dim{i}")) for i, d in enumerate(dims, 1)]
+    drop = ramp(drop_path_rate, sum(depths))
+    downs = [nn.Identity(), *(halve(*pair) for pair in pairwise(widths))]
+    norms = [*(LayerNorm(dim) for dim in widths[:-1]), nn.Identity()]
     stages = [
-        NormedBlocks([GroupBlock(dims[i], ratios[i], next(drop)) for _ in range(depth)], downs[i], norms[i])
+        NormedBlocks([GroupBlock(widths[i], ratios[i], next(drop)) for _ in range(depth)], downs[i], norms[i])
         for i, depth in enumerate(depths)
     ]
-    head = classifier(dims[-1], num_classes, after=MeanBlock(dims[-1], ratios[-1]), drop=drop_rate)
-    net = Network(Pyramid(stem(in_chans, hidden, dims[0]), stages, [dims[0], *dims], [4, 4, 8, 16, 32]), head)
+    head = classifier(widths[-1], num_classes, after=MeanBlock(widths[-1], ratios[-1]), drop=drop_rate)
+    net = Network(Pyramid(stem(in_chans, hidden, widths[0]), stages, [widths[0], *widths], [4, 4, 8, 16, 32]), head)
     initialise(net, conv=kaiming_out, linear=trunc02)
     return net
 

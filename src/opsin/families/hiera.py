@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,7 +27,9 @@ UNIT = 8  # side of a mask unit on the first map
 
 def halved(x: Tensor) -> Tensor:
     """The maximum of 2x2 neighbours of a (B, H, W, C) map."""
-    return x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).amax((2, 4))
+    top, bottom = x[:, ::2], x[:, 1::2]
+    rows = torch.maximum(top, bottom)
+    return torch.maximum(rows[:, :, ::2], rows[:, :, 1::2])
 
 
 def unchanged(x: Tensor) -> Tensor:
@@ -43,16 +46,13 @@ class UnitAttention(nn.Module):
         self.qkv, self.proj = nn.Linear(dim, Concat(inner, inner, inner)), nn.Linear(inner, cout)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, -1)
-        q = self.pool(q)
-        side = self.side * q.shape[1] // x.shape[1]
-        (q, cells), k, v = self.squares(q, side), self.squares(k, self.side)[0], self.squares(v, self.side)[0]
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        tokens, cells = parted(x, self.side) if self.side else (x.flatten(1, 2), (1, 1))
+        q, k, v = self.qkv(tokens).chunk(3, -1)
+        q = self.pool(q.unflatten(1, (self.side, self.side) if self.side else x.shape[1:3]))
+        sides = q.shape[1:3]
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q.flatten(1, 2), k, v))
         y = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return whole(y, side, cells) if side else y.unflatten(1, cells)
-
-    def squares(self, x: Tensor, side: int) -> tuple[Tensor, tuple[int, int]]:
-        return parted(x, side) if side else (x.flatten(1, 2), (x.shape[1], x.shape[2]))
+        return whole(y, sides[0], cells) if self.side else y.unflatten(1, sides)
 
 
 class HieraBlock(nn.Module):

@@ -134,16 +134,17 @@ def mobile_mamba(
     drop_path_rate: float = 0.0,
 ) -> Network:
     """`far` and `near` are shares of the channels, `made` the classifier from its width and the classes."""
-    dims, drop = [split(*sizes) for sizes in zip(dims, far, near, strict=True)], ramp(drop_path_rate, sum(depths))
-    thin = [*(Width(dims[0] // n, "stem") for n in (8, 4, 2)), dims[0]]
-    convs = [Conv(a, b, 3, 2, act=None if b is dims[0] else relu) for a, b in pairwise([in_chans, *thin])]
-    downs = [None, *(merge(*pair) for pair in pairwise(dims))]
+    widths = [split(*sizes) for sizes in zip(dims, far, near, strict=True)]
+    drop = ramp(drop_path_rate, sum(depths))
+    thin = [*(Width(widths[0] // n, "stem") for n in (8, 4, 2)), widths[0]]
+    convs = [Conv(a, b, 3, 2, act=None if b is widths[0] else relu) for a, b in pairwise([in_chans, *thin])]
+    downs = [None, *(merge(*pair) for pair in pairwise(widths))]
     stages = [
-        Stage([MobileBlock(dims[i], kernels[i], expand, next(drop)) for _ in range(depth)], downs[i])
+        Stage([MobileBlock(widths[i], kernels[i], expand, next(drop)) for _ in range(depth)], downs[i])
         for i, depth in enumerate(depths)
     ]
-    head = NormedClassifier(dims[-1], num_classes, drop_rate, made)
-    net = Network(Pyramid(nn.Sequential(*convs), stages, [dims[0], *dims], [16, 16, 32, 64]), head)
+    head = NormedClassifier(widths[-1], num_classes, drop_rate, made)
+    net = Network(Pyramid(nn.Sequential(*convs), stages, [widths[0], *widths], [16, 16, 32, 64]), head)
     initialise(net.head, linear=trunc02)
     return net
 

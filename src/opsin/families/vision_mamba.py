@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -95,7 +96,7 @@ class ScannedTokens(nn.Module):
         grid, leading = (x.shape[2], x.shape[3]), self.positions.prefix
         x = self.positions(self.prefix(x.flatten(2).mT), grid)
         wanted, made = [tap % len(self.blocks) for tap in taps], {}
-        for i, block in enumerate(self.blocks[: max(wanted) + 1]):
+        for i, block in enumerate(islice(self.blocks, max(wanted) + 1)):
             x = self.blocks.run(block, x)
             if i in wanted:
                 made[i] = self.positions.sorted(x, grid)
@@ -161,9 +162,9 @@ def vision_mamba(
     backbone = ScannedTokens(nn.Conv2d(in_chans, dim, patch, stride), prefix, positions, blocks, stride)
     net = Network(backbone, head(dim, num_classes, drop_rate, norm))
     initialise(net.head, linear=trunc02)
-    for m in backbone.blocks.modules():
-        if isinstance(getattr(m, "out", None), nn.Linear):
-            m.out.weight.data /= depth**0.5
+    for name, p in backbone.blocks.named_parameters():
+        if name.endswith("mixer.out.weight"):
+            p.data /= depth**0.5
     return net
 
 

@@ -54,6 +54,15 @@ class SamePad2d(nn.Module):
         return F.pad(x, (z // 2, z - z // 2, y // 2, y - y // 2))
 
 
+class Gain2d(nn.Conv2d):
+    """A depthwise convolution of one pixel, as the product that it is: as convolutions, channels go one by one"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        y = x[:, :, ::rows, ::columns] * self.weight.view(1, -1, 1, 1)
+        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
 class Conv(nn.Sequential):
     """act(norm(conv(x)))"""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..width import same
-from .conv import Conv
+from .conv import Conv, Gain2d
 from .drop import DropPath
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -44,7 +44,8 @@ class ConvSum(nn.Module):
     ):
         super().__init__()
         self.convs = nn.ModuleList(Conv(cin, cout, kernel, stride, groups, act=None, norm=norm) for _ in range(copies))
-        self.point = Conv(cin, cout, 1, stride, groups, act=None, norm=norm) if kernel > 1 else None
+        one = Gain2d if cin is cout is groups else nn.Conv2d
+        self.point = Conv(cin, cout, 1, stride, groups, act=None, norm=norm, conv=one) if kernel > 1 else None
         self.identity = norm(cout) if stride == 1 and same(cin, cout) else None
         self.drop = DropPath(drop)
 
@@ -55,7 +56,7 @@ class ConvSum(nn.Module):
         first, *others = self.branches()
         y = first(x)
         for branch in others:
-            y = y + branch(x)
+            y += branch(x)  # a norm's output, which its gradient does not need
         y = self.drop(y)
         return y + self.identity(x) if self.identity else y
 

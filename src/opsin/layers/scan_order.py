@@ -113,6 +113,16 @@ def folded(at: Places) -> Places:
     return at.reshape(-1)
 
 
+@cache
+def windings(rows: int, columns: int) -> Plan:
+    """Four snakes of a square map, one from each side: rows downwards and upwards, columns rightwards and leftwards
+
+    LaMamba-Diff, arXiv:2408.02615.
+    """
+    at = raster(rows, columns)
+    return plan([folded(side) for side in (at, at[::-1], at.T[:, ::-1], at.T[::-1, ::-1])])
+
+
 START, RIGHT, LEFT, UP, DOWN = range(5)
 
 
@@ -143,7 +153,7 @@ class Take(torch.autograd.Function):
 
 def take(x: Tensor, there: Places, back: Places, times: int) -> Tensor:
     index, inverse = (torch.from_numpy(np.ascontiguousarray(i).reshape(-1)).to(x.device) for i in (there, back))
-    return x.index_select(1, index) if torch.compiler.is_exporting() else Take.apply(x, index, inverse, times)
+    return x.index_select(1, index) if torch.compiler.is_exporting() else Take.apply(x, index, inverse, times)  # type: ignore[no-untyped-call]
 
 
 def scattered(x: Tensor, order: Plan) -> Tensor:
@@ -151,7 +161,11 @@ def scattered(x: Tensor, order: Plan) -> Tensor:
     return take(x, order.there, order.back, len(order.back)).unflatten(1, order.there.shape)
 
 
+def returned(x: Tensor, order: Plan) -> Tensor:
+    """Routes (B, K, M, C) back in place, (B, R, L, C) of which each of R passes everywhere once."""
+    return take(x.flatten(1, 2), order.back, order.undo, 1).unflatten(1, order.back.shape)
+
+
 def gathered(x: Tensor, order: Plan) -> Tensor:
     """Routes (B, K, M, C) back in place (B, L, C), summed where several pass."""
-    y = take(x.flatten(1, 2), order.back, order.undo, 1)
-    return y.unflatten(1, order.back.shape).sum(1)
+    return returned(x, order).sum(1)

@@ -19,7 +19,7 @@ def together(xs: list[Tensor], spaces: list[StateSpace]) -> list[Tensor]:
     step, b, c = (torch.cat([part[i] for part in parts]) for i in (0, 2, 3))
     a = torch.cat([part[1].mT.expand(x.shape[0], -1, -1) for part, x in zip(parts, xs)])
     y, _ = scan(torch.cat(xs), step, a, b, c)
-    return [(y + space.skip * x).to(x.dtype) for y, x, space in zip(y.chunk(len(xs)), xs, spaces)]
+    return [(y + space.skip * x).to(x.dtype) for y, x, space in zip(y.unflatten(0, (len(xs), -1)), xs, spaces)]
 
 
 class BidirectionalMamba(nn.Module):
@@ -39,7 +39,7 @@ class BidirectionalMamba(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x, z = self.proj(x).chunk(2, -1)
         xs = [F.silu(conv(way)) for conv, way in zip(self.convs, (x, x.flip(1)))]
-        ahead, back = together(xs, list(self.spaces))
+        ahead, back = together(xs, [*self.spaces])
         return self.out(self.share * (ahead + back.flip(1)) * F.silu(z))
 
 
@@ -56,8 +56,7 @@ class TwoDecays(StateSpace):
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         step, a, b, c = self.parts(x)
         both = torch.cat([t.mT.expand(x.shape[0], -1, -1) for t in (a, -self.log_decay_back.exp())])
-        y, last = scan(
-            *(torch.cat([t, t.flip(1)]) for t in (x, step)), both, *(torch.cat([t, t.flip(1)]) for t in (b, c))
-        )
-        ahead, back = y.chunk(2)
+        u, step, b, c = (torch.cat([t, t.flip(1)]) for t in (x, step, b, c))
+        y, last = scan(u, step, both, b, c)
+        ahead, back = y.unflatten(0, (2, -1))
         return (ahead + back.flip(1) + 2 * self.skip * x).to(x.dtype), last

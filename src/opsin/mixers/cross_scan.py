@@ -148,6 +148,7 @@ class DualCrossScan(CrossScan):
         return Groups(Width(heads, "heads"), Width(int(dim * expand) // heads, "head_dim"))
 
     def scans(self, inner: int, dim: int, states: int) -> nn.Module:
+        assert isinstance(inner, Groups)
         return DualSpaces(inner, states)
 
 

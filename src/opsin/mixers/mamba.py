@@ -43,8 +43,8 @@ class StateSpace(nn.Module):
     A = -exp(log_decay) stands for one state and channel. Gu & Dao, 2023, arXiv:2312.00752.
     """
 
-    axes = {"log_decay": ("dim", "states"), "skip": ("dim",)}
-    no_decay = ("log_decay",)
+    axes: dict[str, tuple[str | None, ...]] = {"log_decay": ("dim", "states"), "skip": ("dim",)}
+    no_decay: tuple[str, ...] = ("log_decay",)
 
     def __init__(self, dim: int, states: int, rank: int):
         super().__init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +29,7 @@ class DirectedSpace(StateSpace):
         self.moves = nn.Parameter(torch.empty(5, states))
         nn.init.trunc_normal_(self.moves, std=0.02)
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Any:
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:  # type: ignore[override]
         low, b, c = self.read(x).split([int(self.rank), int(self.states), int(self.states)], -1)
         step = F.softplus(self.dt(low) + self.dt.bias)
         order, led = snake(*grid), torch.from_numpy(moves(*grid)).to(x.device)
