@@ -25,6 +25,7 @@ ORDER = """
     kernels
     layers
     channels mixers
+    operators
     blocks
     families
     adapter

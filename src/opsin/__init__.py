@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .blocks.graft import graft
 from .errors import OpsinError
 from .factory import create_model
 from .registry import capabilities, facts, list_models
@@ -41,6 +42,7 @@ __all__ = [
     "explain",
     "facts",
     "fit",
+    "graft",
     "info",
     "list_models",
     "load",

@@ -7,35 +7,37 @@ from difflib import get_close_matches
 from typing import Any
 
 from .blocks.dilate import dilate
+from .blocks.graft import grafted
 from .blocks.network import Network
 from .blocks.pooling import pool
 from .registry import ABOUT, Builder, UnsupportedArgument, arguments, builder, output_strides, outside
 
-FINISHED = ("output_stride", "pool")  # keywords that the finished network answers, not its builder
+FINISHED = ("output_stride", "pool", "graft")  # keywords that the finished network answers, not its builder
 
 
 def build(name: str, **given: Any) -> Network:
-    """A new network with random weights; `given` are its builder's keywords, `output_stride` and `pool`.
+    """A new network with random weights; `given` are its builder's keywords, `output_stride`, `pool` and `graft`.
 
     Raises:
         UnknownName: no such network.
         UnsupportedArgument: a keyword or a value that this network cannot mean.
     """
+    wanted = given.pop("graft", ())
     if others := outside(name):
         theirs: Network = others.build(name, **given)
-        return theirs
+        return grafted(theirs, wanted)
     make, variant = builder(name)
     check_arguments(name, make, given)
     net: Network = make(**{**variant, **{k: v for k, v in given.items() if k not in FINISHED}})
     if "pool" in given:
         pool(net, name, given["pool"])
     if "output_stride" in given:
-        allowed, wanted = output_strides(ABOUT[name], net.backbone.strides), given["output_stride"]
-        if wanted not in allowed:
-            raise UnsupportedArgument(f"{name} has output_stride {' or '.join(map(str, allowed))}, not {wanted!r}")
-        dilate(net, int(wanted))
+        allowed, stride = output_strides(ABOUT[name], net.backbone.strides), given["output_stride"]
+        if stride not in allowed:
+            raise UnsupportedArgument(f"{name} has output_stride {' or '.join(map(str, allowed))}, not {stride!r}")
+        dilate(net, int(stride))
     net.config = {"architecture": name, "arguments": dict(given), "widths": {}}
-    return net
+    return grafted(net, wanted)
 
 
 def check_arguments(name: str, make: Builder, given: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
+from .blocks.graft import grafted
 from .blocks.network import FeatureMaps, Network
 from .build import build
 
@@ -52,7 +53,8 @@ def create_model(
         licence: a gate on pretrained weights, such as "permissive".
         **arguments: the builder's keywords: num_classes (0 = no classifier), in_chans, drop_rate, drop_path_rate, and
             where the network can mean them img_size, output_stride and pool: "avg", "max", "gem", "ggem(groups=8)",
-            "map", "token", "levels" (`capabilities(name)` tells).
+            "map", "token", "levels" (`capabilities(name)` tells). `graft={"stages.2.*.mixer": "attention(heads=4)"}`
+            swaps operators, behind the loading of weights.
 
     Returns:
         A Network: (B, in_chans, H, W) -> (B, num_classes); FeatureMaps with `features_only`.
@@ -62,9 +64,11 @@ def create_model(
         UnsupportedArgument: a keyword or value that this network cannot mean.
     """
     architecture, _, tag = name.partition(".")
+    wanted = arguments.pop("graft", ())
     net = build(architecture, **arguments)
     if pretrained or tag:
         from .weights.store import fill
 
         fill(net, name, source=pretrained if isinstance(pretrained, str) else None, licence=licence)
+    net = grafted(net, wanted)
     return FeatureMaps(net, out_indices) if features_only else net

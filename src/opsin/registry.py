@@ -153,6 +153,7 @@ def operator(call: str | Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     if callable(call):
         return call
     name, settings = parse_call(call)
+    import_module("opsin.operators")  # fills the table
     if name not in OPERATORS:
         near = get_close_matches(name, OPERATORS, 3, 0.5)
         raise UnknownName(f"no operator is called {name!r}; there are {', '.join(near or sorted(OPERATORS))}")

@@ -14,12 +14,21 @@ from opsin.families import cvt as conv
 from opsin.families import ddrnet as ddr
 from opsin.families import densenet_cifar as dense
 from opsin.families import dla as dla_family
+from opsin.families import glnet as gl
 from opsin.families import metaformer as meta
+from opsin.families import metamixer as ffnet_family
 from opsin.families import mvit as mv
 from opsin.families import resnet_cifar as res
+from opsin.families import slab as slab_family
+from opsin.families import wavemix as wave
 from opsin.families.densenet import DenseLayer
 from opsin.families.wide_resnet import AUTHORS as WIDE
 from opsin.families.wide_resnet import wide_resnet
+from opsin.layers import LayerNorm
+from opsin.layers.haar import Haar
+from opsin.layers.prepbn import ProgressiveNorm
+from opsin.layers.reparam import reparameterize
+from opsin.mixers.glmix import GLMix, LearnedSlots, PooledSlots
 from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, Gaussian, InPieces, NonLocal
 from opsin.registry import BUILDERS
 
@@ -146,6 +155,144 @@ def metaformer(build: dict, case: str) -> Rebuilt:
     return Rebuilt(make(**{**variant, **given}), meta.AUTHORS_WIDENED if wide else meta.AUTHORS, single)
 
 
+PROGRESSIVE = """
+    norm1       -> layer
+    norm2.alpha -> batch.alpha
+    norm2.bn    -> batch.norm
+"""
+
+
+def slab(build: dict, case: str) -> Rebuilt:
+    if "mode" in build:
+        norm = ProgressiveNorm(build["dim"], begin=build["warm"], over=build["step"])
+        return Rebuilt(norm, PROGRESSIVE, schedule)
+    variant = BUILDERS[build["variant"]][1] if "variant" in build else {}
+    names = {"embed_dim": "dim", "depth": "depth", "depths": "depths", "num_heads": "heads", "patch_size": "patch"}
+    names |= {"img_size": "img_size", "num_classes": "num_classes", "window_size": "reach"}
+    given = {**variant, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
+    if "depths" not in given:
+        return Rebuilt(slab_family.slab_deit(**given), slab_family.AUTHORS_DEIT, single)
+    given.pop("patch", None)
+    if "attn_type" in build:
+        given["linear"] = linear_blocks(build["attn_type"], given["depths"])
+    given["window"] = 12 if given.get("reach", 56) > 56 else 7
+    net = slab_family.slab_swin(**given)
+    return Rebuilt(net, slab_family.authors_swin(given["linear"], given["depths"]), single)
+
+
+def linear_blocks(text: str, depths: list[int]) -> list[int]:
+    """Linear blocks of each stage: all for L, none for S, so many for M with a number behind the letters."""
+    letters, number = text.rstrip("0123456789"), text[len(text.rstrip("0123456789")) :]
+    return [{"L": depth, "S": 0, "M": int(number or 0)}[kind] for kind, depth in zip(letters, depths)]
+
+
+def schedule(norm: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    """The norm's answers to one batch after the other, in training."""
+    norm.train()
+    made = {}
+    for i, x in enumerate(given):
+        norm.progress = i
+        made[f"out{i}"] = norm(x)
+    made["eval"] = norm.eval()(given[0])
+    return made | {k: getattr(norm.batch.norm, k) for k in ("running_mean", "running_var")}
+
+
+def metamixer(build: dict, case: str) -> Rebuilt:
+    if "scale" in build:
+        norm = {None: nn.Identity, "LN": ffnet_family.channels}[build["norm"]]
+        net = ffnet_family.FFNetSR(build["scale"], build["dim"], build["depth"], build["expansion_ratio"], norm)
+        return Rebuilt(net, ffnet_family.AUTHORS_SR if build["norm"] else ffnet_family.AUTHORS_SR_BARE, single)
+    variant = BUILDERS[build["variant"].lower().replace("-", "_")][1] if "variant" in build else {}
+    names = {"depth": "depths", "kernel_sizes": "kernels", "kernel_sizes1": "keys", "kernel_sizes2": "values"}
+    names |= {"in_dim": "stem", "expansion_ratios": "ratios", "use_ses": "gates", "num_classes": "num_classes"}
+    given = {**variant, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
+    if "embed_dim" in build:
+        dims = build["embed_dim"]
+        given |= {"dim": dims[0], "widen": [b // a for a, b in pairwise(dims)]}
+    if build.get("use_layer_scale"):
+        given["scale"] = 1e-6
+    if build.get("layer_norm_last"):
+        given["norm"] = ffnet_family.channels
+    if not build.get("use_gelus", True):
+        given["act"] = nn.ReLU
+    net = ffnet_family.ffnet(**given)
+    if case == "dense_features":
+        norms = nn.ModuleList(LayerNorm(int(width), dim=1) for width in net.backbone.widths)
+        dense = nn.ModuleDict({"net": net, "norms": norms})
+        net.reset_classifier(0)
+        net.head.before = nn.Identity()
+        table = ffnet_family.BODY.replace("backbone", "net.backbone") + "\n    norm{i} -> norms.{i}\n"
+        return Rebuilt(dense, table, normed_maps)
+    return Rebuilt(reparameterize(net) if build.get("fuse") else net, ffnet_family.AUTHORS, single)
+
+
+def normed_maps(parts: nn.ModuleDict, given: list[Tensor]) -> dict[str, Tensor]:
+    maps = parts["net"].forward_intermediates(given[0])
+    return {f"out{i}": norm(m) for i, (norm, m) in enumerate(zip(parts["norms"], maps))}
+
+
+def wavemix(build: dict, case: str) -> Rebuilt:
+    names = {"final_dim": "dim", "depth": "depth", "level": "levels", "mult": "ratio", "ff_channel": "inner"}
+    names |= {"num_classes": "num_classes"}
+    given = {ours: build[theirs] for theirs, ours in names.items() if theirs in build}
+    if "levels" in build:
+        return Rebuilt(Haar(), "", partial(haar_levels, build["levels"]))
+    if case.startswith("superres"):
+        return Rebuilt(wave.wavemix_sr(**given), wave.AUTHORS_DENSE, single)
+    if case.startswith("segment"):
+        return Rebuilt(wave.wavemix_segmenter(**given), wave.AUTHORS_DENSE, single)
+    variant = BUILDERS[build["variant"]][1] if "variant" in build else {}
+    if build.get("initial_conv", "pachify") == "strided":
+        net = wave.wavemix(**{**variant, **given}, stride=build.get("stride", 2))
+        return Rebuilt(net, wave.AUTHORS_STRIDED, single)
+    return Rebuilt(wave.wavemix(**{**variant, **given}, patch=build.get("patch_size", 4)), wave.AUTHORS, single)
+
+
+def haar_levels(levels: list[int], haar: Haar, given: list[Tensor]) -> dict[str, Tensor]:
+    made, low = {}, given[0]
+    for level in range(1, max(levels) + 1):
+        low, made[f"high{level}"] = haar(low)
+        made[f"low{level}"] = low
+    return made
+
+
+def glnet(build: dict, case: str) -> Rebuilt:
+    if "slot_scale" in build:
+        return glmix_block(build)
+    variant = BUILDERS[build["variant"]][1] if "variant" in build else {}
+    names = {"depth": "depths", "embed_dim": "dims", "mlp_ratios": "ratio", "head_dim": "size", "num_slots": "slots"}
+    names |= {"local_dw_ks": "kernel", "num_classes": "num_classes"}
+    given = {**variant, **{ours: build[theirs] for theirs, ours in names.items() if theirs in build}}
+    if "variant" not in build:
+        modes = {"glmix": 1, "glmix.mha_nchw": 2, "mha_nchw": 0, "mha": 0}
+        plain = build.get("transition_layout") == "norm.proj"
+        given |= {"every": [modes[mode] for mode in build["mixing_modes"]]}
+        given |= {"stem": gl.patches, "down": gl.halve, "near": gl.no_place} if plain else {}
+        given["first"] = LearnedSlots if build.get("slot_init") == "param" else PooledSlots
+        given["scale"] = build["layerscale"] if build.get("layerscale", -1) > 0 else None
+    if case == "token_label" or build.get("variant", "").endswith("tklb"):
+        given["head"] = gl.PlaceClassifier
+        return Rebuilt(gl.glnet(**given), gl.AUTHORS_LABELS, single)
+    return Rebuilt(gl.glnet(**given), gl.AUTHORS_PLAIN if given.get("stem") else gl.AUTHORS, single)
+
+
+def glmix_block(build: dict) -> Rebuilt:
+    dim, near = build["embed_dim"], gl.Near if build["mlp_dw"] else gl.no_place
+    mixer = GLMix(dim, build["num_heads"], build["num_slots"])
+    del mixer.scale
+    mixer.register_buffer("scale", torch.tensor(build["slot_scale"]))
+    block = gl.GLBlock(dim, mixer, build["mlp_ratio"], near, None)
+    return Rebuilt(nn.ModuleDict({"b": block}), gl.BLOCK.replace("{at}", "b").replace("{ours}", "b"), looked_into)
+
+
+def looked_into(parts: nn.ModuleDict, given: list[Tensor]) -> dict[str, Tensor]:
+    block, x = parts["b"], given[0]
+    seen = block.norm1(block.near(x))
+    logits = block.mixer.affinity(seen, x)
+    ungroup = block.mixer.maps(seen, x).flatten(2).mT
+    return {"out": block(x), "logits": logits, "group": logits.softmax(2), "ungroup": ungroup}
+
+
 def resnet_cifar(build: dict, case: str) -> Rebuilt:
     if "variant" in build:
         make, given = BUILDERS[build["variant"]]
@@ -212,9 +359,13 @@ SYSTEMS = {
     "ddrnet": ddrnet,
     "densenet_cifar": densenet_cifar,
     "dla": dla,
+    "glnet": glnet,
     "metaformer": metaformer,
+    "metamixer_ffnet": metamixer,
     "mvit": mvit,
     "non_local": non_local,
+    "slab": slab,
+    "wavemix": wavemix,
     "resnet_cifar": resnet_cifar,
     "resnext_cifar": resnext_cifar,
     "wide_resnet_cifar": wide_resnet_cifar,

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid
+from ..blocks.layouts import named
 from ..blocks.stage import LastBlocks
 from ..channels.mlp import Mlp
 from ..layers import DropPath, ImageNorm, LayerNorm, Scale, StarReLU, ramp
@@ -25,7 +26,7 @@ from ..mixers.identity import Identity
 from ..mixers.pooling import Pooling
 from ..mixers.random import RandomMixing
 from ..mixers.separable import SeparableConv
-from ..registry import about, family
+from ..registry import UnsupportedArgument, about, family
 from ..width import Width, each
 
 Make = Callable[[int], nn.Module]
@@ -105,13 +106,14 @@ PAPER = about(title="MetaFormer Is Actually What You Need for Vision", arxiv="21
     **sizes("identityformer", SMALL, mixers=(Identity,) * 4, **BASELINES),
     **sizes("convformer", LARGE, **CONVFORMER),
     **sizes("caformer", LARGE, **CAFORMER),
+    metaformer=dict(**SMALL["s12"], mixers=("separable", "separable", "attention", "attention"), **BASELINES),
 )
 def metaformer(
     depths: Sequence[int],
     dims: Sequence[int],
-    mixers: Sequence[Make] = (Pooling,) * 4,
-    norm: Make = image,
-    mlp: Make = star,
+    mixers: Sequence[str | Make] = (Pooling,) * 4,
+    norm: str | Make = image,
+    mlp: str | Make = star,
     between: Make = channels_first,
     scale: Make = nn.Identity,
     keeps: Sequence[Make] = (nn.Identity, nn.Identity, one, one),
@@ -121,7 +123,13 @@ def metaformer(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
-    """A mixer for each stage; `norm` in blocks, `between` stages; gains on branches (`scale`) and shortcuts."""
+    """A mixer for each stage; `norm` in blocks, `between` stages; gains on branches (`scale`) and shortcuts.
+
+    Mixers, mlp and norm may be operators as text: `mixers=("pooling", "separable(kernel=5)", "attention", "window")`.
+    """
+    if len(mixers) != len(depths) or len(dims) != len(depths):
+        raise UnsupportedArgument(f"depths {depths}, dims {dims} and mixers {mixers} should have one entry a stage")
+    made, norm, mlp = [named(mixer) for mixer in mixers], named(norm), named(mlp)
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
 
     def down(i: int) -> nn.Module:
@@ -130,7 +138,7 @@ def metaformer(
     stem = nn.Sequential(nn.Conv2d(in_chans, dims[0], 7, 4, 2), between(dims[0]))
     stages = [
         LastBlocks(
-            [MetaFormerBlock(dims[i], mixers[i], mlp, norm, scale, keeps[i], next(drop)) for _ in range(depth)],
+            [MetaFormerBlock(dims[i], made[i], mlp, norm, scale, keeps[i], next(drop)) for _ in range(depth)],
             down(i) if i else None,
         )
         for i, depth in enumerate(depths)

@@ -25,6 +25,8 @@ S3 = dict(arxiv="2111.14725", title="Searching the Search Space of Vision Transf
 class PatchMerging(nn.Module):
     """proj(norm(2x2 neighbours folded into channels)): (B, H, W, C) to half the height and width"""
 
+    norm: nn.Module
+
     def __init__(self, cin: int, cout: int):
         super().__init__()
         four = Concat(cin, cin, cin, cin)

@@ -45,10 +45,10 @@ class ScheduledDropPath(DropPath):
 
 
 def advance(model: nn.Module, progress: float) -> None:
-    """Tell every ScheduledDropPath of a model the share of training done, 0 to 1; call it before each step."""
+    """Tell every module of a model that has a `progress` the share of training done, 0 to 1, before each step."""
     for m in model.modules():
-        if isinstance(m, ScheduledDropPath):
-            m.progress = progress
+        if isinstance(getattr(m, "progress", None), float | int):
+            vars(m)["progress"] = progress
 
 
 def ramp(rate: float, n: int) -> Iterator[float]:

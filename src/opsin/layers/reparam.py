@@ -71,11 +71,52 @@ class ConvSum(nn.Module):
             w, b = fuse_conv_bn_weights(weight, None, n.running_mean, n.running_var, n.eps, n.weight, n.bias)
             margin = (kernel.shape[-1] - w.shape[-1]) // 2
             kernel, bias = kernel + F.pad(w, (margin,) * 4), bias + b
-        out = nn.Conv2d(
-            main.in_channels, main.out_channels, main.kernel_size, main.stride, main.padding, main.dilation, main.groups
-        )
-        out.weight, out.bias = nn.Parameter(kernel.detach()), nn.Parameter(bias.detach())
-        return out
+        return like(main, kernel, bias)
+
+
+def fused(conv: nn.Conv2d, norm: Any) -> nn.Conv2d:
+    """norm(conv(x)) in eval mode as one convolution with a bias."""
+    w, b = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return like(conv, w, b)
+
+
+def like(conv: Any, weight: Tensor, bias: Tensor) -> nn.Conv2d:
+    """A convolution of the same form with these weights."""
+    out = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
+    )
+    out.weight, out.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    return out
+
+
+class ConvNorm(Conv):
+    """norm(conv(x)), one convolution when `merged`"""
+
+    def __init__(self, cin: int, cout: int, kernel: int = 3, stride: int = 1, groups: int = 1):
+        super().__init__(cin, cout, kernel, stride, groups, act=None)
+
+    def merged(self) -> nn.Conv2d:
+        return fused(self.conv, self.norm)
+
+
+class PairConv(nn.Module):
+    """large(x) + small(x), a grouped convolution beside one of 3x3, each normalised; one convolution when `merged`"""
+
+    def __init__(self, cin: int, cout: int, kernel: int = 7, stride: int = 1, groups: int = 1, small: int = 3):
+        super().__init__()
+        self.large, self.small = (ConvNorm(cin, cout, k, stride, groups) for k in (kernel, small))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.large(x) + self.small(x)
+
+    def merged(self) -> nn.Conv2d:
+        large, small = self.large.merged(), self.small.merged()
+        assert large.bias is not None
+        assert small.bias is not None
+        margin = (large.kernel_size[0] - small.kernel_size[0]) // 2
+        return like(large, large.weight + F.pad(small.weight, (margin,) * 4), large.bias + small.bias)
 
 
 def dirac(conv: nn.Conv2d) -> Tensor:

@@ -46,6 +46,8 @@ class Settings:
     """Of opsin.train.recipes; none: finetune for published weights, scratch for drawn ones."""
     train: dict[str, Any] = field(default_factory=dict)
     """Changes to that recipe: `--set train.lr=0.001`."""
+    graft: dict[str, str] = field(default_factory=dict)
+    """Operators swapped in the network: `--set "graft.stages.2.*.mixer=attention(heads=4)"`, or a whole table."""
     size: int | None = None
     """Input side in pixels instead of the largest that keeps the limits."""
     threads: int | None = None
@@ -59,7 +61,7 @@ class Settings:
 
 
 def merge(settings: Settings, changes: Iterable[str]) -> Settings:
-    """Settings with `key=value` texts laid over them; `train.key=value` reaches the recipe.
+    """Settings with `key=value` texts laid over them; `train.key=value` and `graft.where=operator` reach inside.
 
     Raises:
         RunError: an unknown key; near ones are suggested.
@@ -68,10 +70,11 @@ def merge(settings: Settings, changes: Iterable[str]) -> Settings:
     for text in changes:
         key, equals, value = text.partition("=")
         head, _, tail = key.strip().partition(".")
-        if not equals or head not in known or (tail and head != "train"):
+        if not equals or head not in known or (tail and head not in ("train", "graft")):
             near = get_close_matches(head, known, 3, 0.5) or known
             raise RunError(f"--set {text}: write key=value with a key such as {', '.join(near)}")
-        changed: dict[str, Any] = {head: {**settings.train, tail: literal(value)} if tail else literal(value)}
+        below: dict[str, Any] = {**getattr(settings, head), tail: literal(value)} if tail else {}
+        changed: dict[str, Any] = {head: below or literal(value)}
         settings = replace(settings, **changed)
     return settings
 

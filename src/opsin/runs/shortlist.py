@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from ..blocks import Network
+from ..blocks.graft import grafted
 from ..evaluate.count import count
 from ..factory import create_model
 from ..progress import quiet, say
@@ -81,13 +83,17 @@ def filled(name: str, classes: int, channels: int, size: int, settings: Settings
     if has_weights(name):
         with quiet():  # that the classifier for other classes was left out is what a run is about
             fill(net, name, licence=settings.licence)
-    return net
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return grafted(net, settings.graft)
 
 
-def cost(name: str, classes: int, channels: int, size: int, precision: str) -> dict[str, float]:
+def cost(
+    name: str, classes: int, channels: int, size: int, precision: str, graft: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, float]:
     """Parameters, file size in MB and multiply-accumulates, without contents."""
     with torch.device("meta"):
-        counted = count(build(name, classes, channels, size), (channels, size, size))
+        counted = count(grafted(build(name, classes, channels, size), graft), (channels, size, size))
     size_mb = counted["params"] * BYTES[precision] / 1e6
     return {"params": counted["params"], "macs": counted["macs"], "size_mb": size_mb}
 
@@ -98,7 +104,7 @@ def measured(
     """One candidate at the largest size that keeps the limits (`kept`), or at its smallest."""
     tried = sizes(name, settings.size)
     precisions = ("fp32", "int8") if settings.precision == "auto" else (settings.precision,)
-    costs = {(size, p): cost(name, classes, channels, size, p) for size in tried for p in precisions}
+    costs = {(size, p): cost(name, classes, channels, size, p, settings.graft) for size in tried for p in precisions}
     untimed = [m for m in limits if m.what != "latency_ms"]
     fits = [size for size in tried if any(kept(untimed, costs[size, p]) for p in precisions)]
     result: dict[str, Any] = {
