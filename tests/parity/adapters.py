@@ -159,6 +159,9 @@ PROGRESSIVE = """
     norm1       -> layer
     norm2.alpha -> batch.alpha
     norm2.bn    -> batch.norm
+    warm        ->
+    iter        ->
+    total_step  ->
 """
 
 
@@ -236,7 +239,7 @@ def wavemix(build: dict, case: str) -> Rebuilt:
     names |= {"num_classes": "num_classes"}
     given = {ours: build[theirs] for theirs, ours in names.items() if theirs in build}
     if "levels" in build:
-        return Rebuilt(Haar(), "", partial(haar_levels, build["levels"]))
+        return Rebuilt(Haar(), "m ->", partial(haar_levels, build["levels"]))
     if case.startswith("superres"):
         return Rebuilt(wave.wavemix_sr(**given), wave.AUTHORS_DENSE, single)
     if case.startswith("segment"):
