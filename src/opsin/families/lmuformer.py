@@ -213,6 +213,10 @@ def spiking_lmuformer(cin: int = 128, dim: int = 256, classes: int = 35, mixer: 
 
 
 CELL = """
+    A ->
+    B ->
+    H ->
+    fft_H ->
     W_u       -> read
     W_h       -> out
     bn_u      -> norms.0
@@ -220,6 +224,10 @@ CELL = """
     bn_h      -> norms.2
 """
 AUTHORS = """
+    block.{b}.attn.lmu.A ->
+    block.{b}.attn.lmu.B ->
+    block.{b}.attn.lmu.H ->
+    block.{b}.attn.lmu.fft_H ->
     patch_embed.conv_layers.{i}.0     -> tokens.convs.{i}
     patch_embed.conv_layers.{i}.3     -> tokens.norms.{i}
     patch_embed.proj_conv             -> tokens.convs.0
