@@ -11,7 +11,7 @@ demo: $(VENV)/demo.done  ## the main job on real photographs: about 8 minutes on
 	$(BIN)/opsin fit demo:solar-cells --under 5ms --out runs/solar-cells $(if $(wildcard runs/solar-cells/config.yaml),--resume,)
 	@echo "Open runs/solar-cells/report.html in a browser."
 
-test: $(VENV)/test.done  ## the tests: some 15 minutes on two cores
+test: $(VENV)/test.done  ## the tests: some 20 minutes on two cores
 	$(PYTEST)
 
 test-all: $(VENV)/test.done  ## every variant of every network too: hours

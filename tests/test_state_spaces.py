@@ -11,10 +11,13 @@ from opsin.deploy.export import converted
 from opsin.families.change_mamba import BinaryChange, Damage, Encoder, SemanticChange, interleaved
 from opsin.families.dis import DiS
 from opsin.families.lamamba_diff import LaMambaDiff
+from opsin.families.lmuformer import SpikingAttention, lmuformer, spiking_lmuformer
 from opsin.families.mhs_vm import MHSVM
 from opsin.layers import routes, scan_order
+from opsin.layers.spike import LeakyFire
 from opsin.mixers.atrous_scan import ES2D
 from opsin.mixers.group_scan import GroupScan
+from opsin.mixers.legendre import LegendreCell, remembered
 from opsin.mixers.mamba import Mamba
 from opsin.mixers.multi_scale_scan import MultiScaleScan
 from opsin.mixers.wavelet_scan import analysed, synthesised
@@ -205,6 +208,44 @@ def test_diffusion_networks_have_the_authors_parameters():
     assert counted == [29_132_752, 121_126_784, 652_445_048]
     with pytest.raises(ValueError, match="takes labels"):
         DiS(16, 2, size=8)(torch.randn(1, 4, 8, 8), torch.zeros(1, dtype=torch.long))
+
+
+def test_legendre_memories_are_the_same_in_parallel_and_step_by_step():
+    cell, x = LegendreCell(5, 8, 6, theta=13).double(), torch.randn(2, 40, 5, dtype=torch.float64)
+    m, made = torch.zeros(2, 6, dtype=torch.float64), []
+    with torch.no_grad():
+        for token in x.unbind(1):
+            h, m = cell.step(token, m)
+            made.append(h)
+        assert apart(torch.stack(made, 1), cell(x)) < 1e-10
+
+
+def test_legendre_memories_keep_the_recent_past():
+    size, theta = 12, 64
+    t = torch.arange(200, dtype=torch.float64)
+    wave = lambda at: np.sin(2 * np.pi * np.asarray(at) / 60)
+    memory = remembered(torch.from_numpy(wave(t))[None], size, theta)[0, -1].numpy()
+    s = np.linspace(0.05, 0.95, 19)
+    kept = np.polynomial.legendre.legval(2 * s - 1, memory)
+    assert np.abs(kept - wave(200 - 0.5 - s * theta)).max() < 1e-2
+
+
+def test_spiking_lmuformers_speak_in_zeros_and_ones():
+    with torch.device("meta"):
+        made = [lmuformer(), spiking_lmuformer(), spiking_lmuformer(mixer=SpikingAttention)]
+    assert [sum(p.numel() for p in net.parameters()) for net in made] == [1_621_796, 1_689_894, 1_689_379]
+    net, seen = spiking_lmuformer(16, 32, 5).eval(), []
+    for m in net.modules():
+        if isinstance(m, torch.nn.BatchNorm1d):
+            m.weight.data.fill_(4.0)
+        if isinstance(m, LeakyFire):
+            m.register_forward_hook(lambda m, given, out: seen.append(out.unique().tolist()))
+    with torch.no_grad():
+        x = torch.randn(2, 24, 16)
+        y = net(x)
+        assert float((net.so_far(x)[-1] - y).abs().max()) < 1e-5
+    assert y.shape == (2, 5)
+    assert {value for values in seen for value in values} == {0.0, 1.0}
 
 
 def test_the_cost_of_lamamba_grows_with_the_tokens():

@@ -22,26 +22,41 @@ from .layers import ImageNorm, LayerNorm, NeighbourGate, SqueezeExcite, StarReLU
 from .layers.act import QuickGelu, SquaredReLU
 from .layers.norm import GlobalResponseNorm, RMSNorm
 from .layers.prepbn import ProgressiveNorm, RepBN
+from .mixers.additive import AdditiveAttention
 from .mixers.attention import Attention
+from .mixers.bidirectional import BidirectionalMamba
 from .mixers.cosine import CosineAttention
 from .mixers.covariance import CrossCovariance
+from .mixers.cross_scan import CrossScan
+from .mixers.dilated_sum import DilatedSum
 from .mixers.distance import DistanceAttention
 from .mixers.dual_token import GlobalAttention
 from .mixers.ffnified import FfnifiedAttention
 from .mixers.glmix import GLMix
+from .mixers.gnconv import GnConv
 from .mixers.halo import HaloAttention
 from .mixers.identity import Identity
 from .mixers.inception import InceptionConv
 from .mixers.levit import LevitAttention
+from .mixers.local_attention import LocalValueAttention
+from .mixers.mix_shift import MixShift
+from .mixers.modulation import ScaleAwareModulation
+from .mixers.multi_scale_scan import MultiScaleScan
 from .mixers.non_local import NonLocal
 from .mixers.partial_conv import PartialConv
 from .mixers.pooling import Pooling
 from .mixers.random import RandomMixing
+from .mixers.recattn import RecAttention
+from .mixers.recconv import RecConv
 from .mixers.reduction import ReducedAttention, strided
 from .mixers.separable import SeparableConv
 from .mixers.sla import SimplifiedAttention
+from .mixers.smpconv import SMPConv
+from .mixers.spanning import SpanningAttention
+from .mixers.spectral import SpectralModulation
 from .mixers.spectrum import DynamicSpectrum
 from .mixers.wave import WaveMix
+from .mixers.wavelet_scan import WaveletScan
 from .mixers.window import WindowAttention
 from .mixers.window_mlp import WindowMlp
 from .registry import OPERATORS
@@ -115,33 +130,53 @@ def random(dim: int, grid: tuple[int, int] = (14, 14)) -> nn.Module:
     return RandomMixing(dim, (grid[0], grid[1]))
 
 
+def spanning(dim: int, head_dim: int = HEAD, **settings: Any) -> nn.Module:
+    mixer = SpanningAttention(dim, dim // heads_of(dim) if dim % head_dim else head_dim, **settings)
+    return nn.Sequential(OrderedDict(mixer=mixer, proj_out=nn.Conv2d(mixer.width, dim, 1)))
+
+
 def squeeze(dim: int, ratio: float = 0.25) -> nn.Module:
     return SqueezeExcite(dim, max(1, int(dim * ratio)))
 
 
 OPERATORS |= {
+    "additive": Operator(AdditiveAttention, "first"),
     "attention": Operator(with_heads(Attention), "tokens"),
+    "bimamba": Operator(BidirectionalMamba, "tokens"),
     "conv": Operator(conv, "first"),
     "cosine": Operator(with_heads(CosineAttention), "tokens"),
     "covariance": Operator(with_heads(CrossCovariance), "tokens"),
+    "cross_scan": Operator(CrossScan, "last"),
     "depthwise": Operator(depthwise, "first"),
+    "dilated": Operator(DilatedSum, "first"),
     "distance": Operator(with_heads(DistanceAttention), "last"),
+    "dual": Operator(with_heads(GlobalAttention), "first"),
     "ffnified": Operator(FfnifiedAttention, "first"),
     "glmix": Operator(with_heads(GLMix), "first"),
-    "dual": Operator(with_heads(GlobalAttention), "first"),
+    "gnconv": Operator(GnConv, "first"),
     "halo": Operator(with_heads(halo), "first"),
     "identity": Operator(Identity, "any"),
     "inception": Operator(InceptionConv, "first", stiff=SHARES),
     "levit": Operator(with_heads(levit), "last"),
+    "local": Operator(with_heads(LocalValueAttention), "last"),
+    "mix_shift": Operator(MixShift, "first", stiff=SHARES),
+    "modulation": Operator(ScaleAwareModulation, "last"),
+    "multi_scale_scan": Operator(MultiScaleScan, "last"),
     "non_local": Operator(NonLocal, "first"),
     "partial": Operator(PartialConv, "first", stiff=SHARES),
     "pooling": Operator(Pooling, "last"),
     "random": Operator(random, "last"),
+    "recattn": Operator(partial(RecAttention, groups=1), "first"),
+    "recconv": Operator(RecConv, "first"),
     "reduced": Operator(with_heads(reduced), "last"),
     "separable": Operator(SeparableConv, "last"),
     "sla": Operator(with_heads(SimplifiedAttention), "last"),
+    "smpconv": Operator(SMPConv, "first"),
+    "spanning": Operator(spanning, "first"),
+    "spectral": Operator(SpectralModulation, "last"),
     "spectrum": Operator(DynamicSpectrum, "first"),
     "wave": Operator(WaveMix, "first"),
+    "wavelet_scan": Operator(WaveletScan, "first"),
     "window": Operator(with_heads(WindowAttention), "last"),
     "window_mlp": Operator(with_heads(window_mlp), "last"),
     # channels

@@ -19,6 +19,7 @@ from opsin.families import dis as dism
 from opsin.families import efficient_vmamba as evm
 from opsin.families import group_mamba as grp
 from opsin.families import lamamba_diff as lam
+from opsin.families import lmuformer as lmu
 from opsin.families import mhs_vm as mhs
 from opsin.families import mobile_mamba as mob
 from opsin.families import msvmamba as msv
@@ -31,10 +32,12 @@ from opsin.layers import LayerNorm, Scale
 from opsin.layers.norm import RMSNorm
 from opsin.layers.position import Rotary
 from opsin.layers.scan_order import both_ways, cross, forward_only, windings
+from opsin.layers.spike import LeakyFire
 from opsin.layers.timestep import guided
 from opsin.mixers.bidirectional import BidirectionalMamba, TwoDecays
 from opsin.mixers.cross_scan import CascadeScan, CrossScan, DualCrossScan, GatedCrossScan, biased, dwconv
 from opsin.mixers.group_scan import GroupScan
+from opsin.mixers.legendre import LegendreCell, SpikingCell, discretised, impulse
 from opsin.mixers.mamba import LearnedStates, Mamba, Mamba2, StateSpace, ZeroStates
 from opsin.mixers.multi_head_scan import HEADS, GatedSubspaceScan, MultiHeadScan, ProjectedScan, SubspaceScan
 from opsin.mixers.multi_scale_scan import Excite, FirstMultiScaleScan, GatedMultiScaleScan, MultiScaleScan
@@ -672,12 +675,75 @@ def mhs_vm(build: dict, case: str) -> Rebuilt:
     return Rebuilt(net, mhs.AUTHORS, run)
 
 
+# ----------------------------------------------- LMUFormer -----------------------------------------------
+
+
+def fixed_norms(net: nn.Module, weight: float | None) -> nn.Module:
+    """Every norm's gains as given, no longer parameters."""
+    if weight is not None:
+        for m in net.modules():
+            if isinstance(m, nn.BatchNorm1d):
+                gains = torch.full_like(m.weight.detach(), weight)
+                del m.weight
+                m.register_buffer("weight", gains)
+    return net
+
+
+def lmuformer(build: dict, case: str) -> Rebuilt:
+    if "v_threshold" in build:
+        return Rebuilt(LeakyFire(build["v_threshold"], build["tau"], 0), "", fired)
+    gains = build.get("all_batch_norm_weights")
+    if "memory_size" in build:
+        sizes = (build["input_size"], build["hidden_size"], build["memory_size"], build["theta"])
+        return Rebuilt(fixed_norms((SpikingCell if gains else LegendreCell)(*sizes), gains), lmu.CELL, cell)
+    cin, dim, theta, kind = build["in_channels"], build["embed_dims"], build.get("theta", 128), build["kind"]
+    ms, spiking = "ms" in kind, kind != "lmu_rnn_conv1d"
+    tokens = lmu.MembraneTokenizer if ms else lmu.SpikingTokenizer if spiking else lmu.Tokenizer
+    memory = lmu.MembraneMemory if ms else lmu.SpikingMemory if spiking else lmu.Memory
+    attention = partial(lmu.SpikingAttention, heads=build["num_heads"])
+    mixer = attention if kind.startswith("attn") else partial(memory, theta=theta)
+    ffn = lmu.MembraneFfn if ms else lmu.SpikingFfn if spiking else lmu.Ffn
+    behind = nn.Sequential(nn.BatchNorm1d(dim), LeakyFire()) if ms else None
+    mlp = partial(ffn, ratio=build["mlp_ratios"])
+    net = lmu.LMUFormer(tokens(cin, dim), mixer, mlp, dim, build["depths"], build["num_classes"], behind)
+    whole = build.get("test_mode", "normal") != "all_seq"
+    run = lambda net, x: {"out": net(*x) if whole else net.so_far(*x)}
+    return Rebuilt(fixed_norms(net, gains), lmu.AUTHORS, run)
+
+
+def fired(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    x, dy = given
+    with torch.enable_grad():
+        out = net(2 * x.requires_grad_())
+        (d_x,) = torch.autograd.grad((out * dy).sum(), x)
+    return {"out": out.detach(), "d_x": d_x}
+
+
+def cell(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    x, dy = given
+    with torch.enable_grad():
+        out = net(x.requires_grad_())
+        d_x, d_read, d_out = torch.autograd.grad((out * dy).sum(), (x, net.read.weight, net.out.weight))
+    a, b = discretised(net.memory, net.theta)
+    made = {"out": out.detach(), "d_x": d_x, "d:W_u.weight": d_read, "d:W_h.weight": d_out}
+    made |= {"A": torch.from_numpy(a), "B": torch.from_numpy(b)[:, None]}
+    made["H"] = torch.from_numpy(impulse(net.memory, net.theta, x.shape[1]))
+    if not isinstance(net, SpikingCell):
+        m = torch.zeros(len(x), net.memory, dtype=x.dtype)
+        for i, token in enumerate(x.detach().unbind(1)):
+            h, m = net.step(token, m)
+            assert float((h - out[:, i]).detach().abs().max()) < 1e-10
+        made["last_memory"] = m
+    return made
+
+
 STATE_SPACES = {
     "change_mamba": change_mamba,
     "dis": dis,
     "efficient_vmamba": efficient_vmamba,
     "group_mamba": group_mamba,
     "lamamba_diff": lamamba_diff,
+    "lmuformer": lmuformer,
     "mhs_vm": mhs_vm,
     "mobile_mamba": mobile_mamba,
     "msvmamba": msvmamba,

@@ -169,6 +169,7 @@ def vision_mamba(
 
 
 AUTHORS = """
+    rope                             ->
     cls_token                        -> backbone.prefix.cls
     pos_embed                        -> backbone.positions.table
     patch_embed.proj                 -> backbone.patches

@@ -12,9 +12,9 @@ def scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor
     u and step (S, L, W), A (S, N, W), B and C (S, L, N), first states (S, N, W); returns y and the last states.
     """
     h, y = start, []
-    for t in range(u.shape[1]):
-        h = torch.exp(step[:, t, None] * a) * h + (step[:, t] * u[:, t])[:, None] * b[:, t, :, None]
-        y.append((h * c[:, t, :, None]).sum(1))
+    for u_t, step_t, b_t, c_t in zip(*(x.unbind(1) for x in (u, step, b, c))):
+        h = torch.exp(step_t[:, None] * a) * h + (step_t * u_t)[:, None] * b_t[..., None]
+        y.append((h * c_t[..., None]).sum(1))
     return torch.stack(y, 1), h
 
 
@@ -24,8 +24,8 @@ def dual(x: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor
     x (B, L, H, P), step (B, L, H), A (H), B and C (B, L, H, N), first states (B, H, P, N).
     """
     h, y = start, []
-    for t in range(x.shape[1]):
-        made = (step[:, t, :, None] * x[:, t])[..., None] * b[:, t, :, None]
-        h = torch.exp(step[:, t] * a)[..., None, None] * h + made
-        y.append((h * c[:, t, :, None]).sum(-1))
+    for x_t, step_t, b_t, c_t in zip(*(t.unbind(1) for t in (x, step, b, c))):
+        made = (step_t[..., None] * x_t)[..., None] * b_t[:, :, None]
+        h = torch.exp(step_t * a)[..., None, None] * h + made
+        y.append((h * c_t[:, :, None]).sum(-1))
     return torch.stack(y, 1), h

@@ -71,9 +71,10 @@ class RecAttention(nn.Module):
         kernel: int = 5,
         attend: Attend = linear,
         part: Part = NORMED,
+        groups: int = 2,
     ):
         super().__init__()
-        self.down, self.attention = part(dim, dim, kernel, 2, dim), PositiveAttention(dim, heads, attend, part)
+        self.down, self.attention = part(dim, dim, kernel, 2, dim), PositiveAttention(dim, heads, attend, part, groups)
         self.conv = part(dim, dim, kernel, groups=dim)
 
     def forward(self, x: Tensor) -> Tensor:
