@@ -307,4 +307,4 @@ def test_a_head_on_all_levels(name):
     with torch.no_grad():
         assert net(image(name)).shape == thin(image(name)).shape == (2, 4)
         net.reset_classifier(0)
-        assert net(image(name)).shape == (2, features + 2 * sum(facts(name)["widths"]))
+        assert net(image(name)).shape == (2, features + 2 * sum(net.backbone.widths))
