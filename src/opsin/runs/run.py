@@ -68,7 +68,7 @@ class Run:
             row["probe"] = found.as_dict()
             append(self.folder / "metrics.jsonl", step="probe", name=row["name"], size=row["size"], **row["probe"])
             say(f"   {row['name']} at {row['size']} px: {found.accuracy:.1%} {interval(found.interval)}")
-        return transfer.ranked(chosen)
+        return transfer.ranked(chosen, len(train), self.settings.finetune)
 
     def frozen(self, row: dict[str, Any], net: Network | None = None) -> Frozen:
         """The features of a candidate, or of `net`, which has been trained since."""
