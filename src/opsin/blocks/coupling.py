@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +100,9 @@ class Couplings(Reversible):
     training: zeros that come back with rounding have no sign to trust, and norms of channels without variance magnify.
     """
 
+    stem: Squeeze
+    blocks: Any
+
     def __init__(
         self,
         stem: Squeeze,
@@ -131,5 +135,4 @@ class Couplings(Reversible):
         state: State = halves(m)
         for block in reversed(self.blocks[: self.ends[tap]]):
             state = block.inverse(state)
-        image: Tensor = self.stem.inverse(torch.cat([*state], 1))
-        return image
+        return self.stem.inverse(torch.cat([*state], 1))
