@@ -82,6 +82,7 @@ FREE = (
 
 # Networks whose residual channels stay as they are: only what blocks widen to can change.
 RIGID = {
+    "i_revnet": "the halves are the image's numbers and zeros, moved and added to: none can go",
     "recnext_a": "heads cut through the pairs of channels that a change of resolution makes of each",
     "recnext_t": "a quarter of the channels attends, and groups are what two stages' channels have in common",
 }
