@@ -64,10 +64,9 @@ def backward_task(
     u: Any, step: Any, a2: Any, b: Any, c: Any, dy: Any, g: Any, marks: Any,
     du: Any, dstep: Any, da: Any, db: Any, dc: Any, s: int, first: int, stop: int, piece: int,
 ) -> None:  # fmt: skip
-    """`g` holds what reaches the last states, then the first ones; db and dc, sums so far, have a row for each piece."""
+    """`g` holds what reaches the last states, then the first ones; db and dc, sums so far, a row for each piece."""
     states = a2.shape[1]
     h, decay = np.empty((CHUNK + 1, states, LANES), np.float32), np.empty((CHUNK, states, LANES), np.float32)
-    sums = np.empty((2, CHUNK, states, LANES), np.float32)
     for j in range(first, stop, LANES):
         for k in range(marks.shape[1] - 1, -1, -1):
             start, many = k * CHUNK, min(u.shape[1] - k * CHUNK, CHUNK)

@@ -12,8 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic as undescribed
+from numba.extending import models, overload, register_model
 
+intrinsic: Any = undescribed  # called without the context that it is declared with
 LANES = 16
 FLOATS, INTS = (ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.IntType(32)))
 ROUNDS = 1.5 * 2**23  # added to a small float, leaves the nearest whole number in its lowest bits
@@ -23,6 +25,8 @@ POWERS = (0.0013264727139729983, 0.009671512639961851, 0.05550733743471358, 0.24
 
 
 class VectorType(types.Type):
+    """Sixteen float32"""
+
     def __init__(self) -> None:
         super().__init__("vector")
 
@@ -32,6 +36,8 @@ VECTOR = VectorType()
 
 @register_model(VectorType)
 class VectorModel(models.PrimitiveModel):
+    """How they are held: as LLVM's vector"""
+
     def __init__(self, manager: Any, kind: Any):
         super().__init__(manager, kind, FLOATS)
 
