@@ -39,7 +39,7 @@ class VectorModel(models.PrimitiveModel):
     """How they are held: as LLVM's vector"""
 
     def __init__(self, manager: Any, kind: Any):
-        super().__init__(manager, kind, FLOATS)
+        super().__init__(manager, kind, FLOATS)  # type: ignore[no-untyped-call]
 
 
 def place(context: Any, builder: Any, signature: Any, args: Any) -> Any:
