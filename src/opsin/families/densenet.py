@@ -60,9 +60,7 @@ def halve(cin: int, cout: int) -> nn.Module:
 
 
 def smooth(cin: int, cout: int) -> nn.Module:
-    return nn.Sequential(
-        nn.BatchNorm2d(cin), nn.ReLU(inplace=True), nn.Conv2d(cin, cout, 1, bias=False), BlurPool()
-    )
+    return nn.Sequential(nn.BatchNorm2d(cin), nn.ReLU(inplace=True), nn.Conv2d(cin, cout, 1, bias=False), BlurPool())
 
 
 def max_pool() -> nn.Module:

@@ -108,7 +108,11 @@ def halonet(
         cin, cout, stride = dims[i] if j else [first, *dims][i], dims[i], 1 if j or not i else 2
         hidden = Width(round(cout / thin), "hidden")
         attends = j in local[i]
-        middle = attention(hidden, heads[i], square, halo, stride, values, act) if attends else convolution(hidden, stride, act)
+        middle = (
+            attention(hidden, heads[i], square, halo, stride, values, act)
+            if attends
+            else convolution(hidden, stride, act)
+        )
         return HaloBottleneck(cin, cout, hidden, stride, middle, act, next(drop))
 
     stages = [
