@@ -24,10 +24,10 @@ from opsin.families import wavemix as wave
 from opsin.families.densenet import DenseLayer
 from opsin.families.wide_resnet import AUTHORS as WIDE
 from opsin.families.wide_resnet import wide_resnet
+from opsin.heads.dla_up import AUTHORS, AUTHORS_IDA, DlaUp, IdaUp
 from opsin.layers import LayerNorm
 from opsin.layers.haar import Haar
 from opsin.layers.prepbn import ProgressiveNorm
-from opsin.heads.dla_up import AUTHORS, AUTHORS_IDA, DlaUp, IdaUp
 from opsin.layers.reparam import reparameterize
 from opsin.mixers.glmix import GLMix, LearnedSlots, PooledSlots
 from opsin.mixers.non_local import Affine, Concatenation, DotProduct, Embedded, Gaussian, InPieces, NonLocal

@@ -100,7 +100,7 @@ def halonet(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
-    """Blocks named in `local` have attention; inner channels are `thin` times fewer. A head of `last` channels if any."""
+    """Blocks named in `local` have attention; inner channels are `thin` times fewer. A head of `last` if any."""
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
     first = dims[0] if dims[0] == 64 else Width(64, "stem")  # without a change of shape the first block adds its input
 
@@ -108,7 +108,11 @@ def halonet(
         cin, cout, stride = dims[i] if j else [first, *dims][i], dims[i], 1 if j or not i else 2
         hidden = Width(round(cout / thin), "hidden")
         attends = j in local[i]
-        middle = attention(hidden, heads[i], square, halo, stride, values, act) if attends else convolution(hidden, stride, act)
+        middle = (
+            attention(hidden, heads[i], square, halo, stride, values, act)
+            if attends
+            else convolution(hidden, stride, act)
+        )
         return HaloBottleneck(cin, cout, hidden, stride, middle, act, next(drop))
 
     stages = [

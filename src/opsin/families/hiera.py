@@ -221,7 +221,9 @@ def hiera(
 def numbered(*depths: int) -> str:
     """Rules for blocks counted from input to output."""
     places = [f"backbone.stages.{s}.blocks.{b}" for s, depth in enumerate(depths) for b in range(depth)]
-    return ENDS + "".join(f"blocks.{i}.proj -> {at}.widen\n{scales(i, at)}blocks.{i} -> {at}\n" for i, at in enumerate(places))
+    return ENDS + "".join(
+        f"blocks.{i}.proj -> {at}.widen\n{scales(i, at)}blocks.{i} -> {at}\n" for i, at in enumerate(places)
+    )
 
 
 def scales(i: int, at: str) -> str:

@@ -46,8 +46,11 @@ class IdaUp(nn.Module):
 class DlaUp(nn.Module):
     """Maps (B, C_i, H_i, W_i), fine to coarse, to one (B, C_0, H_0, W_0): the coarsest two are aggregated first
 
-    `widths` and `strides` are those of the maps, as a backbone tells them. Each step takes in one finer map and hands on
-    all that it made, in that map's channels and pixels.
+    `widths` and `strides` are those of the maps, as a backbone tells them. Each step takes in one finer map and hands
+    on all that it made, in that map's channels and pixels.
+
+    Raises:
+        ValueError: a single map, or strides that do not double.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int]):
