@@ -19,6 +19,7 @@ from opsin.registry import BUILDERS, builder, facts, list_models
 from opsin.width import atoms, axes, fixed, narrow, slices, widths
 
 each_path = pytest.mark.parametrize("name", representatives())
+one_a_family = pytest.mark.parametrize("name", with_slow(representatives(), each_family()))  # for what families share
 
 # Dimensions of parameters that belong to no width, by the end of the parameter's name: pixels' channels, classes,
 # places on a grid. Anything else that `fixed` finds is a producer and a consumer that both forgot their width.
@@ -81,6 +82,7 @@ FREE = (
 
 # Networks whose residual channels stay as they are: only what blocks widen to can change.
 RIGID = {
+    "i_revnet": "the halves are the image's numbers and zeros, moved and added to: none can go",
     "recnext_a": "heads cut through the pairs of channels that a change of resolution makes of each",
     "recnext_t": "a quarter of the channels attends, and groups are what two stages' channels have in common",
 }
@@ -149,7 +151,7 @@ def steps(net, maps, size: int, name: str) -> list[int]:
     return [32 // (g.shape[-1] - m.shape[-1]) for g, m in zip(grown, maps)]
 
 
-@each_path
+@one_a_family
 def test_head_in_two_steps_is_the_head(name):
     net = small(name).eval()
     with torch.no_grad():
@@ -159,7 +161,7 @@ def test_head_in_two_steps_is_the_head(name):
         assert net.forward_head(made, pre_logits=True).shape == (2, net.num_features)
 
 
-@each_path
+@one_a_family
 def test_no_classifier_then_a_new_one(name):
     net = small(name, num_classes=0).eval()
     with torch.no_grad():
@@ -168,13 +170,13 @@ def test_no_classifier_then_a_new_one(name):
         assert net(image(name)).shape[:2] == (2, 3)
 
 
-@each_path
+@one_a_family
 def test_other_channels(name):
     with torch.no_grad():
         assert small(name, in_chans=5).eval()(image(name, chans=5)).isfinite().all()
 
 
-@each_path
+@one_a_family
 def test_odd_sizes_where_promised(name):
     step, low = facts(name)["multiple"], small_size(name)
     x = torch.randn(1, 3, low + step * 3, low + step * 7)
@@ -260,7 +262,7 @@ def test_no_dimension_has_lost_its_width(name):
     ] == []
 
 
-@each_path
+@one_a_family
 def test_checkpointing_changes_no_gradient(name):
     net = small(name)
     x, grads = image(name), []
@@ -273,7 +275,7 @@ def test_checkpointing_changes_no_gradient(name):
     assert apart(*grads) < 1e-5
 
 
-@each_path
+@one_a_family
 def test_layer_groups_cover_every_parameter_once(name):
     net = small(name)
     grouped = [k for group in net.layer_groups() for k in group]
@@ -282,7 +284,7 @@ def test_layer_groups_cover_every_parameter_once(name):
     assert net.no_weight_decay() <= set(grouped)
 
 
-@pytest.mark.parametrize("name", with_slow(representatives(), each_family()))
+@one_a_family
 def test_exports(name):
     net = small(name).eval()
     x = image(name)
@@ -301,7 +303,10 @@ def test_finer_maps_with_the_same_weights(name, stride):
     assert small_size(name) // y.shape[-1] == stride == fine.feature_info.reduction()[-1]
 
 
-@pytest.mark.parametrize("name", [n for n in representatives() if "levels" in facts(n)["pool"]])
+LEVELS = [[n for n in names if "levels" in facts(n)["pool"]] for names in (representatives(), each_family())]
+
+
+@pytest.mark.parametrize("name", with_slow(*LEVELS))
 def test_a_head_on_all_levels(name):
     net = opsin.create_model(name, num_classes=4, pool="levels", **lean(name), **cut(name)).eval()
     features = small(name).num_features

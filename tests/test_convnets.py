@@ -7,6 +7,8 @@ from reference import timm
 from torch import nn
 from zoo import apart, randomise, small
 
+from opsin import create_model
+from opsin.blocks.inverted import Inverted
 from opsin.families.inception_resnet import Residual
 from opsin.families.nasnet import Cell, Squeeze
 from opsin.families.resnet_rs import CURVE, scaled
@@ -149,6 +151,15 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_to_convnext_cost_what_the_paper_says(name):
     assert facts(name)["macs"] / 1e9 == pytest.approx(STEPS[name], abs=0.05 if "iso" in name else 0.006)
+
+
+def test_linear_bottlenecks_are_linear():
+    """What MobileNetV2's blocks hand on was a norm's last: no activation cuts it."""
+    blocks = [m for m in create_model("mobilenetv2_035", num_classes=0).modules() if isinstance(m, Inverted)]
+    assert len(blocks) == 17
+    for block in blocks:
+        assert [type(m) for m in block.project.children()] == [nn.Conv2d, nn.BatchNorm2d]
+        assert [type(m) for m in block.dwconv.children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU6]
 
 
 # ---------------------------------------- DLA's decoder ----------------------------------------

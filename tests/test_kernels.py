@@ -1,11 +1,16 @@
-"""Every form of the scans against their definitions, one place at a time."""
+"""Every form of the scans against their definitions, one place at a time; the quick gradient against torch's."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch import nn
 from zoo import apart
 
 from opsin.evaluate.count import count
 from opsin.kernels import plain, scan_torch
+from opsin.kernels import selective_scan as forms
+from opsin.kernels.depthwise import quick
 from opsin.kernels.doubling import doubled
 from opsin.kernels.selective_scan import backend, implementation, scan, selective_scan
 from opsin.kernels.ssd import ssd
@@ -44,6 +49,9 @@ def test_chunks_equal_the_definition(shape, steps, monkeypatch):
     wanted = gradients(plain.scan, given)
     assert spread(gradients(scan, given), wanted) < 1e-10
     monkeypatch.setattr(scan_torch, "TOGETHER", 64)  # one chunk at a time
+    assert spread(gradients(scan, given), wanted) < 1e-10
+    monkeypatch.setattr(forms, "MANY", 1)  # one place at a time
+    assert implementation(given[2]).__name__.endswith("scan_steps")
     assert spread(gradients(scan, given), wanted) < 1e-10
 
 
@@ -138,3 +146,49 @@ def test_cost_is_the_fields_rule():
     counted = count(Alone(), (1, 30, 50))
     assert counted["macs"] == 9 * 30 * 50 * 4
     assert counted["unknown_ops"] == {}
+
+
+WINDOWS = [  # window, stride, padding, picture
+    (5, 1, 2, (9, 11)),
+    (5, 2, 2, (9, 11)),
+    (7, 2, 3, (14, 13)),
+    (4, 1, 1, (8, 9)),
+    ((1, 11), 1, (0, 5), (8, 8)),
+    (31, 1, 15, (12, 12)),
+    (5, 3, 4, (7, 20)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "picture"), WINDOWS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_quick_gradient_of_wide_depthwise_windows_is_the_gradient(kernel, stride, padding, picture, layout):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 6, kernel, stride, padding, groups=6)
+    x = torch.randn(2, 6, *picture).to(memory_format=layout).requires_grad_()
+    found = []
+    for mode in (nullcontext(), quick()):
+        with mode:
+            y = conv(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), (x, conv.weight, conv.bias))])
+    assert found[1][0].grad_fn.name().startswith("Depthwise")
+    assert not found[0][0].grad_fn.name().startswith("Depthwise")
+    for got, wanted in zip(found[1], found[0]):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        (nn.Conv2d(6, 6, 3, padding=1, groups=6), torch.randn(1, 6, 8, 8)),
+        (nn.Conv2d(6, 12, 5, padding=2, groups=6), torch.randn(1, 6, 8, 8)),
+        (nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6), torch.randn(1, 6, 8, 8)),
+        (nn.Conv2d(6, 6, 5, padding="same", groups=6), torch.randn(1, 6, 8, 8)),
+        (nn.Conv2d(6, 6, 5, padding=2, groups=6).double(), torch.randn(1, 6, 8, 8).double()),
+        (nn.Conv2d(6, 6, 5, padding=2, groups=6).requires_grad_(False), torch.randn(1, 6, 8, 8)),
+    ],
+)
+def test_other_convolutions_stay_as_they_are(conv, x):
+    with quick():
+        y = conv(x)
+    assert y.grad_fn is None or not y.grad_fn.name().startswith("Depthwise")
+    assert torch.equal(y, conv(x))

@@ -98,3 +98,9 @@ class Pyramid(nn.Module):
             if i in wanted:
                 made[i] = x
         return Features([made[i] for i in wanted], [self.strides[tap] for tap in taps])
+
+    def after(self, stages: int) -> Pyramid:
+        """What follows the stem and so many stages, with the same parts: it takes the map that those make."""
+        at = [next(tap for tap, end in enumerate(self.ends) if end >= i) for i in range(stages, len(self.stages) + 1)]
+        widths, strides = ([values[tap] for tap in at] for values in (self.widths, self.strides))
+        return Pyramid(nn.Identity(), self.stages[stages:], widths, strides)

@@ -87,6 +87,16 @@ def rot90() -> Step:
     return step
 
 
+def stacked(size: tuple[int, int]) -> Step:
+    """One of the pictures of that size that the image holds, one below the other: looks that were made beforehand."""
+
+    def step(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        first = int(rng.integers(image.shape[0] // size[0])) * size[0]
+        return image[first : first + size[0]]
+
+    return step
+
+
 def random_erasing(
     p: float = 0.25, area: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3)
 ) -> Step:
@@ -113,7 +123,7 @@ STEPS: dict[str, Callable[..., Step]] = {
     maker.__name__: maker
     for maker in (
         *(random_resized_crop, random_crop, center_crop, hflip, vflip, rot90),
-        *(colour_jitter, randaugment, random_erasing),
+        *(stacked, colour_jitter, randaugment, random_erasing),
     )
 }
 

@@ -17,7 +17,7 @@ from opsin.data.reader import Source, bands, decode, image_pixels
 
 FILTERS = {name.lower(): Image.Resampling[name] for name in Image.Resampling.__members__}
 MODES = ("center", "squash", "border")
-WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+WHITE = {"uint8": 255.0, "uint16": 65535.0, "float16": 1.0, "float32": 1.0}
 """What counts as 1.0 before the mean is taken off; floats are taken as they are."""
 
 GAP = 2.0

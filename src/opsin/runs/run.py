@@ -29,7 +29,7 @@ from .settings import Settings
 from .steps import Steps, append
 
 RESERVE = 0.2  # of the time given, for what comes behind fine-tuning
-LONG = 60.0  # times the training images' latencies: with so much time, some ten epochs, crops pay
+LONG = 60.0  # times the training images' latencies: with so much time, some fifteen epochs, crops pay
 LOOKS = 0.1  # of the time given, for more looks at the training images by the probe
 
 
@@ -68,7 +68,7 @@ class Run:
             row["probe"] = found.as_dict()
             append(self.folder / "metrics.jsonl", step="probe", name=row["name"], size=row["size"], **row["probe"])
             say(f"   {row['name']} at {row['size']} px: {found.accuracy:.1%} {interval(found.interval)}")
-        return transfer.ranked(chosen)
+        return transfer.ranked(chosen, len(train), self.settings.finetune)
 
     def frozen(self, row: dict[str, Any], net: Network | None = None) -> Frozen:
         """The features of a candidate, or of `net`, which has been trained since."""
@@ -80,7 +80,7 @@ class Run:
         return shortlist.filled(row["name"], len(self.images.classes), self.channels, size, self.settings, levels)
 
     def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
-        return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
+        return self.frozen(row).features(pixels.at(part, row["record"], self.work), label)
 
     # ---------------------------------- 4: the probe, then fine-tuning ----------------------------------
 
@@ -90,7 +90,7 @@ class Run:
         frozen, held = self.frozen(row), pixels.at(val, row["record"], self.work)
 
         def features(x: NDArray[Any], label: str) -> NDArray[Any]:
-            return frozen.features(x, row["threads"], f"   features, {label}")
+            return frozen.features(x, f"   features, {label}")
 
         first = self.fitted(frozen, row, ())
         flips = transfer.harmless(first, features, held, val.labels)
@@ -107,8 +107,7 @@ class Run:
         most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
         looks = transfer.views(flips, max(1, most))
         seen = [
-            frozen.features(look(images), row["threads"], f"   features of training images, {name}")
-            for name, look in looks.items()
+            frozen.features(look(images), f"   features of training images, {name}") for name, look in looks.items()
         ]
         found = transfer.fitted(seen[0], train.labels, len(self.images.classes), self.settings.seed)
         return transfer.looked(found, seen, train.labels) if len(seen) > 1 else found
@@ -124,12 +123,12 @@ class Run:
 
     def finetuned(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
         from ..train import finetune, recipes
+        from .front import ahead
 
         kept = [name for name, told in flips.items() if told["kept"]]
-        spent = time.monotonic() - self.began
-        seconds = max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - spent)
-        long = seconds > LONG * len(self.images.part("train")) * row["latency_ms"] / 1e3
-        crop = ("crop" in kept and long) or not row["pretrained"]  # features from random weights tell nothing
+        train, allowed = self.images.part("train"), self.settings.minutes * 60 * (1 - RESERVE)
+        patience = allowed / (len(train) * row["latency_ms"] / 1e3)
+        crop = ("crop" in kept and patience > LONG) or not row["pretrained"]  # random features tell nothing
         recipe = self.settings.recipe or ("finetune" if row["pretrained"] else "scratch")
         settings = recipes.named(recipe)(
             flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
@@ -137,23 +136,21 @@ class Run:
         net = self.network(row)
         for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
             nn.init.zeros_(m.weight)  # drawn weights would first of all disturb the features (arXiv:1912.11370)
-        trained = (
-            fuse(net).requires_grad_() if settings.freeze_norm else net
-        )  # norms that stay cost a quarter of a step
-        parts = {
-            part: (pixels.at(chosen, row["record"], self.work, larger), chosen.labels)
-            for part, larger in (("train", pixels.LARGER if crop else 1.0), ("val", 1.0))
-            for chosen in [self.images.part(part)]
-        }
+        # norms that stay cost a quarter of a step
+        trained = fuse(net).requires_grad_() if settings.freeze_norm else net
+        larger = {"train": pixels.LARGER if crop else 1.0, "val": 1.0}
+        images = {part: pixels.at(self.images.part(part), row["record"], self.work, larger[part]) for part in larger}
+        behind = ahead(trained, settings, row["record"], images, patience, self.work)
+        learner, how, seen = behind or (trained, settings, images)
         history = finetune(
-            trained,
-            parts["train"],
-            parts["val"],
-            settings,
+            learner,
+            (seen["train"], train.labels),
+            (seen["val"], self.images.part("val").labels),
+            how,
             run_folder=self.work / "finetune",
             resume=True,
             seed=self.settings.seed,
-            deadline=seconds,
+            deadline=max(30.0, allowed - (time.monotonic() - self.began)),
         )
         net = unfused(trained, net) if settings.freeze_norm else net
         save(net, self.work / "finetuned")

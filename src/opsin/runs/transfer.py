@@ -33,9 +33,17 @@ FLIPS: dict[str, Callable[[Images], Images]] = {  # batches (N, H, W, C)
 }
 
 
-def ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Probed candidates, best first: by accuracy, and by latency where that is equal."""
-    return sorted(rows, key=lambda row: (-row["probe"]["accuracy"], row["latency_ms"]))
+def ranked(rows: Sequence[dict[str, Any]], images: int, finetune: bool) -> list[dict[str, Any]]:
+    """Probed candidates, best first: by accuracy, and by latency where that is equal.
+
+    To be fine-tuned, the largest of those goes first that a probe on so many images cannot tell from the best (they
+    are within one standard error of it): frozen features do not show what more compute can still learn.
+    """
+    order = sorted(rows, key=lambda row: (-row["probe"]["accuracy"], row["latency_ms"]))
+    best = order[0]["probe"]["accuracy"]
+    tied = [row for row in order if row["probe"]["accuracy"] >= best - math.sqrt(best * (1 - best) / images)]
+    first = max(tied, key=lambda row: row["macs"]) if finetune else order[0]
+    return [first, *(row for row in order if row is not first)]
 
 
 def fitted(features: NDArray[Any], labels: NDArray[Any], classes: int, seed: int) -> Probe:

@@ -10,9 +10,14 @@ def freeze(model: Any, stride: int) -> None:
 
     Only backbones that are stems and stages in a row have such a place; others are trained whole.
     """
+    last = frozen(model, stride)
+    if last >= 0:
+        for part in (model.backbone.stem, *model.backbone.stages[:last]):
+            part.requires_grad_(False)
+
+
+def frozen(model: Any, stride: int) -> int:
+    """How many stages `freeze` stops behind the stem; -1 where not even that."""
     backbone: Any = getattr(model, "backbone", None)
     ends, strides = getattr(backbone, "ends", []), getattr(backbone, "strides", [])
-    last = max((end for end, here in zip(ends, strides) if here <= stride), default=-1)
-    if last >= 0:
-        for part in (backbone.stem, *backbone.stages[:last]):
-            part.requires_grad_(False)
+    return max((end for end, here in zip(ends, strides) if here <= stride), default=-1)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import Mix, Preprocess, augmentation, batches
+from ..kernels.depthwise import quick
 from ..layers import advance
 from ..progress import duration, quiet, say, track
 from . import checkpoint, optim, plan
@@ -219,7 +220,7 @@ class Run:
         """The loss, and the norm that its gradient had before it was scaled down."""
         self.training()
         self.optim.zero_grad()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), quick():
             logits = self.parallel(x.to(self.device))
         loss = self.loss(logits, y.to(self.device))
         torch.autograd.backward(loss)

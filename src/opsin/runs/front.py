@@ -1,0 +1,113 @@
+"""The part of a network that is not trained, run once for each look at a picture instead of once a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..blocks import Network
+from ..blocks.stage import Pyramid
+from ..data import Preprocess
+from ..progress import track
+from ..train.freeze import frozen
+from ..train.settings import TrainSettings
+from ..weights import cache
+from .transfer import FLIPS, views
+
+ROOM = 2e9  # bytes of maps that a run folder may hold
+BATCH = 32
+MOST = 8  # looks at a picture
+PAYS = 8.0  # of `patience` for each look: with less, there are too few epochs to win back what the looks cost
+
+Images = NDArray[Any]
+Looks = Mapping[str, Callable[[Images], Images]]
+
+
+def ahead(
+    net: Network,
+    settings: TrainSettings,
+    record: dict[str, Any],
+    images: dict[str, Images],
+    patience: float,
+    work: Path,
+) -> tuple[Network, TrainSettings, dict[str, Images]] | None:
+    """What is trained in place of `net`: its later stages, with maps of the early ones for images of "train" and "val".
+
+    None where early stages are trained, too, or pictures are changed in ways that cannot all be made beforehand, or
+    where it would not pay: `patience` is the time for training in latencies of all training images.
+    """
+    steps = [step for step in settings.augment.split("|") if step]
+    fixed = settings.freeze_norm and set(steps) <= set(FLIPS) and not settings.mixup + settings.cutmix
+    looks = views(steps, MOST) if fixed else {}
+    parts = divided(net, settings.freeze) if 0 < len(looks) < patience / PAYS else None
+    if parts is None:
+        return None
+    front, rest = parts
+    seen = {
+        part: maps(
+            front, held, record, looks if part == "train" else {"plain": looks["plain"]}, work / f"maps-{part}.npy"
+        )
+        for part, held in images.items()
+    }
+    found = {part: held for part, held in seen.items() if held is not None}
+    if len(found) < len(seen):
+        return None
+    rest.config["preprocessing"] = preprocessing(found["val"])
+    return rest, replace(settings, augment="stacked", freeze=0), found
+
+
+def divided(net: Network, stride: int) -> tuple[nn.Module, Network] | None:
+    """The stem and the stages that `opsin.train.freeze` stops, and the rest as a network of their maps.
+
+    Both share the parameters of `net`. None where the backbone is no stem with stages in a row.
+    """
+    last = frozen(net, stride)
+    if type(net.backbone) is not Pyramid or last < 0:
+        return None
+    front = nn.Sequential(net.backbone.stem, *net.backbone.stages[:last])
+    return front.eval(), Network(net.backbone.after(last), net.head)
+
+
+def maps(front: nn.Module, images: Images, record: dict[str, Any], looks: Looks, path: Path) -> Images | None:
+    """What `front` makes of every look at images (N, H, W, C), one below the other: (N, looks x h, w, c) float16.
+
+    Kept in a file. None where that would be too large, or where a value is beyond what 16 bits hold.
+    """
+    if path.is_file():
+        found: Images = np.load(path, mmap_mode="r", allow_pickle=False)
+        return found
+    prepare = Preprocess.from_dict(record)
+
+    @torch.inference_mode()
+    def made(part: Images) -> Images:
+        seen = [front(prepare.normalise(np.ascontiguousarray(look(part)))).half() for look in looks.values()]
+        return torch.cat(seen, 2).permute(0, 2, 3, 1).numpy()
+
+    shape = made(images[:1]).shape[1:]
+    if len(images) * float(np.prod(shape)) * 2 > ROOM:
+        return None
+    try:
+        with cache.atomic(path) as part:
+            out = np.lib.format.open_memmap(part, "w+", np.float16, (len(images), *shape))
+            for start in track(range(0, len(images), BATCH), "   what the frozen stages see, in batches"):
+                out[start : start + BATCH] = made(images[start : start + BATCH])
+            out.flush()
+            if not np.isfinite(out).all():
+                raise OverflowError
+    except OverflowError:
+        return None
+    return maps(front, images, record, looks, path)
+
+
+def preprocessing(made: Images) -> dict[str, Any]:
+    """How maps (N, h, w, c) become tensors: as they are."""
+    _, height, width, channels = made.shape
+    neutral = {"mean": [0.0] * channels, "std": [1.0] * channels, "channels": channels}
+    return {"size": [height, width], "crop_pct": 1.0, **neutral}
