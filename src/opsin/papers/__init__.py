@@ -10,6 +10,7 @@ import csv
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,30 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STATES = ("works", "partly", "not yet")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number that a paper states, beside what was measured here and the command that measures it."""
+
+    what: str
+    paper: str
+    here: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Widths of a paper's networks that cannot change, and why.
+
+    Attributes:
+        networks: the pattern of their names.
+        parameters: the ends of the parameters' names; none: one dimension of any parameter, the residual's.
+    """
+
+    networks: str
+    parameters: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -40,14 +65,19 @@ class Paper:
     lives: tuple[str, ...]
     proof: tuple[str, ...]
     missing: str
+    figures: tuple[Figure, ...] = ()
+    fixed: tuple[Fixed, ...] = ()
 
 
 @functools.cache
 def papers() -> tuple[Paper, ...]:
     """The whole catalogue, by id."""
-    text = files("opsin.papers").joinpath("papers.tsv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return tuple(_paper(row) for row in rows)
+    return tuple(_paper(row) for row in _rows("papers.tsv"))
+
+
+def fixed(name: str) -> list[Fixed]:
+    """What of a network's widths cannot change, by its name."""
+    return [entry for paper in papers() for entry in paper.fixed if fnmatch(name, entry.networks)]
 
 
 def search(query: str | None = None, state: str | None = None, category: str | None = None) -> list[Paper]:
@@ -78,10 +108,37 @@ def table(found: Iterable[Paper]) -> Table:
     counts = ", ".join(f"{sum(paper.state == state for paper in found)} {state}" for state in STATES)
     out = Table("id", "paper", "names", "state", "here, or missing", caption=f"{len(found)} papers: {counts}")
     for paper in found:
-        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else [])])
+        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else []), *_notes(paper)])
         cells = (str(paper.id), paper.title, paper.names, Text(paper.state, colours[paper.state]), place)
         out.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return out
+
+
+def _notes(paper: Paper) -> list[str]:
+    figures = [f"{f.what}: paper {f.paper}, here {f.here} ({f.how})" for f in paper.figures]
+    return figures + [f"fixed in {f.networks}: {' '.join(f.parameters) or 'residual'}: {f.reason}" for f in paper.fixed]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = files("opsin.papers").joinpath(name).read_text(encoding="utf-8")
+    return [*csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+@functools.cache
+def _figures() -> dict[str, list[Figure]]:
+    found: dict[str, list[Figure]] = {}
+    for row in _rows("figures.tsv"):
+        found.setdefault(row.pop("id"), []).append(Figure(**row))
+    return found
+
+
+@functools.cache
+def _fixed() -> dict[str, list[Fixed]]:
+    found: dict[str, list[Fixed]] = {}
+    for row in _rows("fixed.tsv"):
+        entry = Fixed(row["networks"], tuple(row["parameters"].split()), row["reason"])
+        found.setdefault(row["id"], []).append(entry)
+    return found
 
 
 def _paper(row: dict[str, str]) -> Paper:
@@ -94,6 +151,8 @@ def _paper(row: dict[str, str]) -> Paper:
         lives=tuple(row["lives"].split()),
         proof=tuple(row["proof"].split()),
         missing=row["missing"],
+        figures=tuple(_figures().get(row["id"], ())),
+        fixed=tuple(_fixed().get(row["id"], ())),
     )
 
 

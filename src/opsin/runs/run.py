@@ -107,8 +107,7 @@ class Run:
         most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
         looks = transfer.views(flips, max(1, most))
         seen = [
-            frozen.features(look(images), f"   features of training images, {name}")
-            for name, look in looks.items()
+            frozen.features(look(images), f"   features of training images, {name}") for name, look in looks.items()
         ]
         found = transfer.fitted(seen[0], train.labels, len(self.images.classes), self.settings.seed)
         return transfer.looked(found, seen, train.labels) if len(seen) > 1 else found
