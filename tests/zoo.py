@@ -49,7 +49,7 @@ DRAWS = [name for name in dir(nn.init) if name.endswith("_") and not name.starts
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    levit_384_s8 glnet_16g glnet_stl
+    levit_384_s8 glnet_16g glnet_stl i_revnet_b
     convformer_s18 convnext_atto_rms convnext_large_mlp convnext_step1_ratio convnext_step2_patchify
     convnext_step5_inverted convnext_step6_moved_up convnext_step8_gelu convnext_step9_one_act convnext_zepto_rms_ols
     dla46_c efficientnet_lite0 fasternet_t2
