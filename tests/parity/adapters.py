@@ -233,8 +233,7 @@ def metamixer(build: dict, case: str) -> Rebuilt:
     return Rebuilt(reparameterize(net) if build.get("fuse") else net, ffnet_family.AUTHORS, single)
 
 
-FFNET_SEG = {"depth": "depths", "embed_dim": "dims", "in_dim": "stem"}
-FFNET_SEG |= {"kernel_sizes1": "keys", "kernel_sizes2": "values"}
+FFNET_SEG = {
     "depth": "depths",
     "embed_dim": "dims",
     "in_dim": "stem",
