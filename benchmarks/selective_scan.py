@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
-from opsin.kernels import plain, scan_torch, selective_scan
+from opsin.kernels import plain, selective_scan
 
 SHAPES = [(1, 192, 1, 3136), (1, 768, 1, 196), (1, 384, 16, 3136), (8, 384, 16, 196), (8, 192, 1, 784)]
 MORE = [(b, d, n, length) for b in (1, 8) for d in (192, 768) for n in (1, 16) for length in (196, 784, 3136, 6084)]
@@ -28,16 +28,12 @@ LENGTHS = (784, 1568, 3136, 6272)
 Form = Callable[..., tuple[Tensor, Tensor]]
 
 
-def chunks(*given: Tensor) -> tuple[Tensor, Tensor]:
-    """The form of an installation without Numba."""
-    kept, selective_scan.implementation = selective_scan.implementation, lambda u: scan_torch
+def without_numba(*given: Tensor) -> tuple[Tensor, Tensor]:
+    kept, selective_scan.backend = selective_scan.backend, lambda: "torch"
     try:
-        y, last = selective_scan.scan(*given)
-        if y.requires_grad:
-            y.sum().backward()
-        return y.detach(), last
+        return whole(selective_scan.scan)(*given)
     finally:
-        selective_scan.implementation = kept
+        selective_scan.backend = kept
 
 
 def whole(form: Form) -> Form:
@@ -50,7 +46,7 @@ def whole(form: Form) -> Form:
     return run
 
 
-FORMS: dict[str, Form] = {"loop": whole(plain.scan), "torch": chunks}
+FORMS: dict[str, Form] = {"loop": whole(plain.scan), "torch": without_numba}
 if selective_scan.backend() == "numba":
     FORMS["numba"] = whole(selective_scan.scan)
 

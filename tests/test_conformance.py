@@ -214,6 +214,8 @@ def mixed(m: torch.nn.Module) -> tuple:
         return (m.head_dim,)
     if isinstance(m, PositiveAttention):  # a silent key is not 0 but 1
         return (m.keys,)
+    if isinstance(m, torch.nn.GroupNorm):
+        return (m.num_channels,)
     return tuple(m.normalized_shape) if isinstance(m, torch.nn.LayerNorm | torch.nn.RMSNorm) else ()
 
 

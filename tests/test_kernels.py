@@ -9,6 +9,7 @@ from zoo import apart
 
 from opsin.evaluate.count import count
 from opsin.kernels import plain, scan_torch
+from opsin.kernels import selective_scan as forms
 from opsin.kernels.depthwise import quick
 from opsin.kernels.doubling import doubled
 from opsin.kernels.selective_scan import backend, implementation, scan, selective_scan
@@ -48,6 +49,9 @@ def test_chunks_equal_the_definition(shape, steps, monkeypatch):
     wanted = gradients(plain.scan, given)
     assert spread(gradients(scan, given), wanted) < 1e-10
     monkeypatch.setattr(scan_torch, "TOGETHER", 64)  # one chunk at a time
+    assert spread(gradients(scan, given), wanted) < 1e-10
+    monkeypatch.setattr(forms, "MANY", 1)  # one place at a time
+    assert implementation(given[2]).__name__.endswith("scan_steps")
     assert spread(gradients(scan, given), wanted) < 1e-10
 
 

@@ -1,8 +1,8 @@
 """The selective scan (S6) of the Mambas. Gu & Dao, 2023, arXiv:2312.00752
 
 `selective_scan` takes what the papers name; `scan` is the recurrence alone, in the layout in which it runs. Numba makes
-it fast on a CPU (`pip install "opsin[scan]"`); without it, in float64 and elsewhere torch does it in chunks.
-`selective_scan.backend` says which of them float32 on a CPU takes.
+it fast on a CPU (`pip install "opsin[scan]"`); without it, in float64 and elsewhere torch does it, in chunks where
+places have few states. `selective_scan.backend` says which of them float32 on a CPU takes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from . import scan_torch
+from . import scan_steps, scan_torch
 from .doubling import doubled
 
+MANY = 1 << 12  # states a place from which torch is faster place by place; in chunks that many leave the cache
 _written_out: ContextVar[bool] = ContextVar("written_out", default=False)
 
 
@@ -49,17 +50,18 @@ def backend() -> str:
     return "numba"
 
 
-def implementation(u: Tensor) -> ModuleType:
-    if u.dtype == torch.float32 and u.device.type == "cpu" and backend() == "numba":
+def implementation(a: Tensor) -> ModuleType:
+    """What runs the recurrences of decay rates A (S, N, W)."""
+    if a.dtype == torch.float32 and a.device.type == "cpu" and backend() == "numba":
         from . import scan_numba
 
         return scan_numba
-    return scan_torch
+    return scan_torch if a.numel() < MANY else scan_steps
 
 
 @torch.library.custom_op("opsin::scan", mutates_args=())
 def scan_op(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    made = implementation(u).forward(*(x.detach().contiguous() for x in (u, step, a, b, c, start)))
+    made = implementation(a).forward(*(x.detach().contiguous() for x in (u, step, a, b, c, start)))
     return tuple(x.contiguous() for x in made)
 
 
@@ -75,7 +77,7 @@ def scan_backward_op(
     u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, marks: Tensor, dy: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     given = [x.detach().contiguous() for x in (u, step, a, b, c, marks, dy, dlast)]
-    return tuple(x.contiguous() for x in implementation(u).backward(*given))
+    return tuple(x.contiguous() for x in implementation(a).backward(*given))
 
 
 @scan_backward_op.register_fake

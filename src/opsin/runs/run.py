@@ -140,12 +140,13 @@ class Run:
         trained = fuse(net).requires_grad_() if settings.freeze_norm else net
         larger = {"train": pixels.LARGER if crop else 1.0, "val": 1.0}
         images = {part: pixels.at(self.images.part(part), row["record"], self.work, larger[part]) for part in larger}
-        given = ahead(trained, settings, row["record"], images, patience, self.work) or (trained, settings, images)
+        behind = ahead(trained, settings, row["record"], images, patience, self.work)
+        learner, how, seen = behind or (trained, settings, images)
         history = finetune(
-            given[0],
-            (given[2]["train"], train.labels),
-            (given[2]["val"], self.images.part("val").labels),
-            given[1],
+            learner,
+            (seen["train"], train.labels),
+            (seen["val"], self.images.part("val").labels),
+            how,
             run_folder=self.work / "finetune",
             resume=True,
             seed=self.settings.seed,
