@@ -2,8 +2,8 @@
 
     python benchmarks/reversible.py [--network revcol] [--depths 4,8,16] [--batch 8] [--size 224] [--device cpu]
 
-A step is forward, backward and SGD: of `revcol`, RevCol-T with as many columns, or of `i_revnet`, the bijective form
-with as many blocks in each of its stages. On the CPU the peak is the process's resident memory above
+A step is forward, backward and SGD: of `revcol`, RevCol-T with as many columns, or of `i_revnet`, the first two
+stages of the bijective form, with as many blocks in each. On the CPU the peak is the process's resident memory above
 what it has before the first step, each case in a fresh process whose allocator hands back what is freed; on a GPU the
 allocator's. Gradients of weights grow with the columns either way: they are told apart. Time is the median of the
 steps, with the fastest and slowest.
@@ -64,7 +64,7 @@ class Peak:
 
 NETWORKS = {
     "revcol": lambda depth: opsin.create_model("revcol_tiny", columns=depth, num_classes=10),
-    "i_revnet": lambda depth: opsin.create_model("i_revnet_b", depths=(depth,) * 4, num_classes=10),
+    "i_revnet": lambda depth: opsin.create_model("i_revnet_b", depths=(depth,) * 2, strides=(2, 2), num_classes=10),
 }
 
 
@@ -114,8 +114,8 @@ def main() -> None:
             least, middle, most = np.percentile(told["seconds"], (0, 50, 100))
             rest = told["peak"] - told["gradients"]
             print(
-                f"{given.network} {depth:3} deep  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without weights' "
-                f"gradients, {middle:.2f} [{least:.2f}, {most:.2f}] s a step",
+                f"{given.network} {depth:3} deep  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without "
+                f"weights' gradients, {middle:.2f} [{least:.2f}, {most:.2f}] s a step",
                 flush=True,
             )
 

@@ -9,6 +9,7 @@ from torch.func import functional_call
 from zoo import UNPADDED, apart, cut, each_family, image, lean, representatives, small, small_size, whole, with_slow
 
 import opsin
+from opsin import papers
 from opsin.blocks import FeatureMaps
 from opsin.families.golden import digest, measured
 from opsin.layers import NeighbourGate
@@ -22,7 +23,8 @@ each_path = pytest.mark.parametrize("name", representatives())
 one_a_family = pytest.mark.parametrize("name", with_slow(representatives(), each_family()))  # for what families share
 
 # Dimensions of parameters that belong to no width, by the end of the parameter's name: pixels' channels, classes,
-# places on a grid. Anything else that `fixed` finds is a producer and a consumer that both forgot their width.
+# places on a grid. The catalogue says what else cannot change in whose networks, and why. Anything else that `fixed`
+# finds is a producer and a consumer that both forgot their width.
 FREE = (
     "stem.weight",
     "stem.conv.weight",
@@ -48,15 +50,10 @@ FREE = (
     "patches.0.conv.weight",
     *(f"positions.{axis}" for axis in ("space", "time")),
     *(f"offsets.{axis}" for axis in "thw"),
-    "large.0.coords",  # of points in a plane
     "where.weight",  # reads an offset and its square
     "positions.proj.weight",  # reads waves over the grid
     ".gates",  # one a branch
     "prefix.cls",  # tokens
-    "mixer.op.filters",  # of a spectrum: their coefficients add up to 1
-    "weigh.2.weight",
-    "weigh.2.bias",
-    "first.slots",
     "places.weight",  # classes
     "places.bias",
     "mixer.op.table",  # places on a grid
@@ -79,13 +76,6 @@ FREE = (
     "labels.weights",
     "teacher.weights",
 )
-
-# Networks whose residual channels stay as they are: only what blocks widen to can change.
-RIGID = {
-    "i_revnet": "the halves are the image's numbers and zeros, moved and added to: none can go",
-    "recnext_a": "heads cut through the pairs of channels that a change of resolution makes of each",
-    "recnext_t": "a quarter of the channels attends, and groups are what two stages' channels have in common",
-}
 
 
 def test_the_table_lists_exactly_the_registered_networks():
@@ -256,10 +246,11 @@ def fill(t, d, w, width, gone) -> None:
 
 @each_path
 def test_no_dimension_has_lost_its_width(name):
-    rigid = any(name.startswith(prefix) for prefix in RIGID)
-    assert [
-        k for k, dims in fixed(small(name)).items() if not k.endswith(FREE) and not (rigid and len(dims) == 1)
-    ] == []
+    told = papers.fixed(name)
+    known = (*FREE, *(end for entry in told for end in entry.parameters))
+    rigid = any(not entry.parameters for entry in told)  # only what blocks widen to can change
+    left = {k: dims for k, dims in fixed(small(name)).items() if not k.endswith(known)}
+    assert [k for k, dims in left.items() if not (rigid and len(dims) == 1)] == []
 
 
 @one_a_family

@@ -10,12 +10,19 @@ from zoo import apart, randomise, small
 
 from opsin import OpsinError, create_model, facts
 from opsin.families.ascan import ConvBlock
+from opsin.families.ascan_denoiser import AsCANDenoiser, Steps
 from opsin.families.dualtoken_vit import DualTokenBlock
 from opsin.families.metamixer import FFNetSR
 from opsin.families.wavemix import wavemix_segmenter, wavemix_sr
+from opsin.heads.ffnet import FFNetHead
+from opsin.heads.horfpn import GnConvModule
+from opsin.heads.segment import Segmenter
+from opsin.heads.upernet import gated, upernet
+from opsin.layers import Conv
 from opsin.layers.cosine import PRODUCT, cosines, dct, idct
 from opsin.layers.haar import Haar
 from opsin.layers.reparam import reparameterize
+from opsin.layers.strips import StripSum
 from opsin.mixers.dual_token import GlobalAttention, TokenUpdate
 from opsin.mixers.ffnified import FfnifiedAttention
 from opsin.mixers.glmix import GLMix
@@ -232,3 +239,87 @@ def test_only_stages_with_attention_cost_more_than_their_pixels():
     late = convs.stages[2].blocks[1][1].op.mixer.attn
     attended = [cost(late, torch.randn(1, n, 32)) - 4 * n * 32 * 32 for n in (16, 64)]
     assert attended[1] == 16 * attended[0]
+
+
+# ------------------------------------- heads for pixels: FFNet's, UPerNet -------------------------------------
+
+
+def test_ffnets_head_stands_on_any_backbone():
+    assert sum(p.numel() for p in FFNetHead((192, 384, 768), 150).parameters()) == 4650518
+    net = create_model("ffnet_1", depths=(1, 1, 1, 1), num_classes=0)
+    model = Segmenter(net, (1, 2, 3), FFNetHead(net.backbone.widths[1:], 3, dim=16, depth=1)).train()
+    model(torch.randn(2, 3, 50, 70)).square().mean().backward()
+    assert all(p.grad is not None for p in model.head.parameters())
+    randomise(model)
+    x = torch.randn(1, 3, 64, 96).double()
+    with torch.no_grad():
+        y = model.double().eval()(x)
+        merged = reparameterize(model)
+        assert apart(merged(x), y) < 1e-9
+    assert y.shape == (1, 3, 64, 96)
+    assert not any(isinstance(m, StripSum) for m in merged.modules())
+
+
+def test_strips_are_one_kernel():
+    conv = StripSum(4, 9).double()
+    randomise(conv)
+    x = torch.randn(2, 4, 20, 11).double()
+    assert apart(conv.eval().merged()(x), conv(x)) < 1e-12
+    assert len(StripSum(4, 3).branches) == 3
+
+
+@pytest.mark.parametrize("name", ["hornet_tiny_7x7", "resnet18"])
+@pytest.mark.parametrize("fuse", [Conv, gated])
+def test_upernet_with_hornets_fusion_stands_on_any_backbone(name, fuse):
+    net = small(name)
+    model, x = upernet(net, 5, 16, fuse).train(), torch.randn(2, 3, 64, 96)
+    model(x).square().mean().backward()
+    assert all(p.grad is not None for p in model.head.parameters())
+    assert model(x).shape == (2, 5, 64, 96)
+    assert isinstance(model.head.fuse[0], GnConvModule) == (fuse is gated)
+
+
+# ------------------------------------------- AsCAN's denoiser -------------------------------------------
+
+
+def denoiser(**given) -> AsCANDenoiser:
+    torch.manual_seed(0)
+    return AsCANDenoiser(3, ("C", "CCT", "TT"), (8, 16, 24), size=8, side=8, **given)
+
+
+def test_the_way_up_mirrors_the_way_down():
+    net = denoiser()
+    for down, up in zip(net.downs, net.ups):
+        assert [type(block) for block in up] == [type(block) for block in reversed(down)]
+    randomise(net)
+    t, labels = torch.tensor([3.0, 900.0]), torch.tensor([0, 3])
+    for size in ((8, 8), (12, 20)):
+        x = torch.randn(2, 4, *size)
+        assert net(x, t, labels).shape == x.shape
+    assert not torch.allclose(net(x, t, labels), net(x, t, labels.flip(0)))
+    assert not torch.allclose(net(x, t, labels), net(x, t.flip(0), labels))
+    with pytest.raises(OpsinError, match="never fall"):
+        AsCANDenoiser(3, ("CT", "CC"), (8, 16))
+
+
+def test_blocks_of_the_denoiser_start_as_the_identity():
+    net, x = denoiser(), torch.randn(1, 4, 8, 8)
+    plain = denoiser()
+    plain.load_state_dict(net.state_dict(), strict=False)
+    plain.downs, plain.ups = (nn.ModuleList(Steps() for _ in net.downs) for _ in range(2))
+    t, labels = torch.tensor([5.0]), torch.tensor([1])
+    assert torch.equal(net(x, t, labels), plain(x, t, labels))
+
+
+def test_the_denoiser_learns_noise_apart_by_class():
+    net, draw = denoiser(), torch.Generator().manual_seed(0)
+    clean, labels = torch.randn(3, 4, 8, 8, generator=draw), torch.arange(3)
+    noise, share = torch.randn(3, 4, 8, 8, generator=draw), torch.tensor([0.2, 0.5, 0.8]).view(3, 1, 1, 1)
+    noisy = share.sqrt() * clean + (1 - share).sqrt() * noise
+    optimiser, losses = torch.optim.AdamW(net.parameters(), lr=3e-3), []
+    for _ in range(25):
+        optimiser.zero_grad()
+        losses.append((net(noisy, share.flatten() * 1000, labels) - noise).square().mean())
+        losses[-1].backward()
+        optimiser.step()
+    assert losses[-1] < losses[0] / 2

@@ -49,7 +49,7 @@ DRAWS = [name for name in dir(nn.init) if name.endswith("_") and not name.starts
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    levit_384_s8 glnet_16g glnet_stl vit_base_patch32_clip_quickgelu_224
+    levit_384_s8 glnet_16g glnet_stl i_revnet_b vit_base_patch32_clip_quickgelu_224
     vit_base_patch32_siglip_256 vit_base_patch16_siglip_gap_224 vit_base_patch32_siglip_gap_256
     vit_little_patch16_reg4_gap_256 vit_medium_patch16_gap_240 vit_base_patch16_reg4_gap_256
     vit_so150m_patch16_reg4_map_256 vit_so150m_patch16_reg4_gap_256 vit_so150m2_patch16_reg1_gap_256

@@ -218,14 +218,21 @@ def benchmark(
 def explain(
     run: str | Path, images: Iterable[PictureSource], *, out: str | Path | None = None, method: str = "eigencam"
 ) -> builtins.list[Path]:
-    """Pictures with what the model looked at laid over them, as PNG files in `out` (default: `explain/` of the run)."""
+    """Pictures with what the model looked at laid over them, as PNG files in `out` (default: `explain/` of the run).
+
+    `method` "erf" draws one picture, the effective receptive field over all images, and measures it in a JSON file.
+    """
     from .evaluate.explain import explain as drawn
+    from .evaluate.receptive import draw
     from .weights import load
 
     folder = model_folder(run)
     if folder is None:
         raise OpsinError(f"{run} holds no saved network: give a run's folder, or one that opsin.save wrote")
-    made = drawn(load(folder), pictures(images), method=method, out=out or Path(run) / "explain")
+    out = out or Path(run) / "explain"
+    if method == "erf":
+        return draw(load(folder), pictures(images), out)
+    made = drawn(load(folder), pictures(images), method=method, out=out)
     return [Path(record["file"]) for record in made]
 
 

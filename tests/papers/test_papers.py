@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import opsin
-from opsin import OpsinError
+from opsin import OpsinError, list_models
 from opsin.blocks.residual import Bottleneck
 from opsin.families.golden import macs
-from opsin.papers import STATES, papers, search, table
+from opsin.papers import STATES, fixed, papers, search, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +87,21 @@ def test_the_table_shows_everything():
     for paper in papers():
         assert paper.title.split()[0] in text
     assert "[MASK] is All You Need" in text
+
+
+def test_figures_and_fixed_widths_stand_with_their_papers():
+    for name in ("figures", "fixed"):
+        rows = (ROOT / f"src/opsin/papers/{name}.tsv").read_text().splitlines()[1:]
+        assert len(rows) == sum(len(getattr(paper, name)) for paper in papers())
+    for figure in (figure for paper in papers() for figure in paper.figures):
+        assert figure.paper
+        assert figure.here
+        assert (ROOT / figure.how.split()[0]).is_file()
+    for entry in (entry for paper in papers() for entry in paper.fixed):
+        assert entry.reason
+        assert list_models(entry.networks)
+    assert [entry.networks for entry in fixed("recnext_a3")] == ["recnext_a*"]
+    assert fixed("resnet50") == []
 
 
 def differing():

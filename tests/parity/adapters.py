@@ -17,6 +17,7 @@ from opsin.families import dla as dla_family
 from opsin.families import glnet as gl
 from opsin.families import metaformer as meta
 from opsin.families import metamixer as ffnet_family
+from opsin.families import metamixer_seg as seg
 from opsin.families import mvit as mv
 from opsin.families import resnet_cifar as res
 from opsin.families import slab as slab_family
@@ -25,6 +26,7 @@ from opsin.families.densenet import DenseLayer
 from opsin.families.wide_resnet import AUTHORS as WIDE
 from opsin.families.wide_resnet import wide_resnet
 from opsin.heads.dla_up import AUTHORS, AUTHORS_IDA, DlaUp, IdaUp
+from opsin.heads.ffnet import FFNetHead
 from opsin.layers import LayerNorm
 from opsin.layers.haar import Haar
 from opsin.layers.prepbn import ProgressiveNorm
@@ -211,6 +213,8 @@ def metamixer(build: dict, case: str) -> Rebuilt:
         norm = {None: nn.Identity, "LN": ffnet_family.channels}[build["norm"]]
         net = ffnet_family.FFNetSR(build["scale"], build["dim"], build["depth"], build["expansion_ratio"], norm)
         return Rebuilt(net, ffnet_family.AUTHORS_SR if build["norm"] else ffnet_family.AUTHORS_SR_BARE, single)
+    if "backbone" in build:
+        return ffnet_segmenter(build["backbone"], build["head"])
     variant = BUILDERS[build["variant"].lower().replace("-", "_")][1] if "variant" in build else {}
     names = {"depth": "depths", "kernel_sizes": "kernels", "kernel_sizes1": "keys", "kernel_sizes2": "values"}
     names |= {"in_dim": "stem", "expansion_ratios": "ratios", "use_ses": "gates", "num_classes": "num_classes"}
@@ -233,6 +237,33 @@ def metamixer(build: dict, case: str) -> Rebuilt:
         table = ffnet_family.BODY.replace("backbone", "net.backbone") + "\n    norm{i} -> norms.{i}\n"
         return Rebuilt(dense, table, normed_maps)
     return Rebuilt(reparameterize(net) if build.get("fuse") else net, ffnet_family.AUTHORS, single)
+
+
+FFNET_SEG = {
+    "depth": "depths",
+    "embed_dim": "dims",
+    "in_dim": "stem",
+    "kernel_sizes1": "keys",
+    "kernel_sizes2": "values",
+}
+FFNET_HEAD = {"num_classes": "classes", "head_width": "dim", "head_depth": "depth", "spatial_ks": "kernel"}
+
+
+def ffnet_segmenter(backbone: dict, head: dict) -> Rebuilt:
+    make, given = BUILDERS["ffnet_seg"]
+    names = {**FFNET_SEG, "expansion_ratios": "ratios"}
+    given = {**given, **{ours: backbone[theirs] for theirs, ours in names.items() if theirs in backbone}}
+    told = {ours: head[theirs] for theirs, ours in {**FFNET_HEAD, "expansion_ratio": "ratio"}.items() if theirs in head}
+    net = make(**given, num_classes=0, **({} if backbone.get("use_layer_scale", True) else {"scale": None}))
+    told |= {"hidden": head["channels"]} if "channels" in head else {}
+    model = nn.ModuleDict({"backbone": net.backbone, "head": FFNetHead(net.backbone.widths[1:], **told)})
+    kernels = [given[key] for key in ("keys", "values") if key in given]
+    table = seg.body(*kernels, at="backbone.") + seg.head("decode_head.", "head.", told.get("kernel", 9))
+    return Rebuilt(model, table, pixels)
+
+
+def pixels(model: nn.ModuleDict, given: list[Tensor]) -> dict[str, Tensor]:
+    return {"out": model["head"](model["backbone"](given[0], (1, 2, 3)).maps)}
 
 
 def normed_maps(parts: nn.ModuleDict, given: list[Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,8 @@ def command(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     out: Annotated[Path | None, typer.Option(help="Where the pictures go; default explain/ in the run.")] = None,
     method: Annotated[
-        str, typer.Option(help="eigencam (what stands out) or gradcam (what speaks for the class).")
+        str,
+        typer.Option(help="eigencam (what stands out), gradcam (what speaks for the class) or erf (how far it sees)."),
     ] = "eigencam",
     json: Json = False,
 ) -> None:

@@ -37,7 +37,7 @@ def explain(
         OpsinError: an unknown method, a class that the model does not have, or a model that is none of opsin's.
     """
     if method not in METHODS:
-        raise OpsinError(f"method {method!r} is unknown: use {' or '.join(METHODS)}")
+        raise OpsinError(f"method {method!r} is unknown: use {' or '.join(METHODS)} (or erf, in `opsin explain`)")
     config = getattr(model, "config", None)
     if config is None or not hasattr(model, "backbone"):
         raise OpsinError(f"{type(model).__name__} has no backbone to look into: wrap it as an opsin Network")

@@ -14,28 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
+from ..channels.ffnified import ConvMlp
 from ..layers import DropPath, LayerNorm, Scale, SqueezeExcite, ramp
 from ..layers.init import initialise, trunc02
 from ..layers.reparam import ConvNorm, PairConv, dirac, like
-from ..mixers.ffnified import LARGE, FfnifiedAttention
+from ..mixers.ffnified import FfnifiedAttention
 from ..registry import about, family
 from ..width import Groups, Width
 
 Act = Callable[[], nn.Module]
-
-
-class ConvMlp(nn.Module):
-    """fc2(act(fc1(dwconv(x))))"""
-
-    def __init__(self, dim: int, kernel: int, ratio: float, act: Act):
-        super().__init__()
-        hidden = Width(int(dim * ratio), "hidden")
-        large = partial(PairConv, kernel=kernel) if kernel >= LARGE else partial(ConvNorm, kernel=kernel)
-        self.dwconv, self.act = large(dim, dim, groups=dim), act()
-        self.fc1, self.fc2 = nn.Conv2d(dim, hidden, 1), nn.Conv2d(hidden, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(self.dwconv(x))))
 
 
 class MixerBlock(nn.Module):

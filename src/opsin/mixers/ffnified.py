@@ -21,10 +21,17 @@ def depthwise(dim: int, kernel: int) -> nn.Module:
 class FfnifiedAttention(nn.Module):
     """values(act(keys(query(x)))) over maps (B, C, H, W): a pointwise, then two depthwise convolutions"""
 
-    def __init__(self, dim: int, key: int = 7, value: int | None = None, act: Callable[[], nn.Module] = nn.GELU):
+    def __init__(
+        self,
+        dim: int,
+        key: int = 7,
+        value: int | None = None,
+        act: Callable[[], nn.Module] = nn.GELU,
+        conv: Callable[[int, int], nn.Module] = depthwise,
+    ):
         super().__init__()
         self.query, self.act = ConvNorm(dim, dim, 1), act()
-        self.keys, self.values = depthwise(dim, key), depthwise(dim, key if value is None else value)
+        self.keys, self.values = conv(dim, key), conv(dim, key if value is None else value)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.values(self.act(self.keys(self.query(x))))

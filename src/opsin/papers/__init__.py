@@ -10,6 +10,7 @@ import csv
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,30 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A number that a paper states, beside what was measured here and the command that measures it."""
+
+    what: str
+    paper: str
+    here: str
+    how: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Widths of a paper's networks that cannot change, and why.
+
+    Attributes:
+        networks: the pattern of their names.
+        parameters: the ends of the parameters' names; none: one dimension of any parameter, the residual's.
+    """
+
+    networks: str
+    parameters: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class Paper:
     """A paper and what stands of it here.
 
@@ -56,16 +81,19 @@ class Paper:
     proof: tuple[str, ...]
     missing: str
     counts: tuple[Count, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    fixed: tuple[Fixed, ...] = ()
 
 
 @functools.cache
 def papers() -> tuple[Paper, ...]:
     """The whole catalogue, by id."""
-    printed: dict[str, list[Count]] = {}
-    for row in _rows("counts.tsv"):
-        count = Count(row["network"], row["what"], float(row["printed"]), row["because"])
-        printed.setdefault(row["id"], []).append(count)
-    return tuple(_paper(row, tuple(printed.get(row["id"], ()))) for row in _rows("papers.tsv"))
+    return tuple(_paper(row) for row in _rows("papers.tsv"))
+
+
+def fixed(name: str) -> list[Fixed]:
+    """What of a network's widths cannot change, by its name."""
+    return [entry for paper in papers() for entry in paper.fixed if fnmatch(name, entry.networks)]
 
 
 def search(query: str | None = None, state: str | None = None, category: str | None = None) -> list[Paper]:
@@ -96,19 +124,35 @@ def table(found: Iterable[Paper]) -> Table:
     counts = ", ".join(f"{sum(paper.state == state for paper in found)} {state}" for state in STATES)
     out = Table("id", "paper", "names", "state", "here, or missing", caption=f"{len(found)} papers: {counts}")
     for paper in found:
-        told = [f"{count.network}: {count.printed:.4g} {count.what} printed: {count.because}" for count in paper.counts]
-        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else []), *told])
+        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else []), *_notes(paper)])
         cells = (str(paper.id), paper.title, paper.names, Text(paper.state, colours[paper.state]), place)
         out.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return out
 
 
-def _rows(file: str) -> Iterable[dict[str, str]]:
-    text = files("opsin.papers").joinpath(file).read_text(encoding="utf-8")
-    return csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+def _notes(paper: Paper) -> list[str]:
+    counts = [f"{c.network}: {c.printed:.4g} {c.what} printed: {c.because}" for c in paper.counts]
+    figures = [f"{f.what}: paper {f.paper}, here {f.here} ({f.how})" for f in paper.figures]
+    widths = [f"fixed in {f.networks}: {' '.join(f.parameters) or 'residual'}: {f.reason}" for f in paper.fixed]
+    return counts + figures + widths
 
 
-def _paper(row: dict[str, str], counts: tuple[Count, ...]) -> Paper:
+def _rows(name: str) -> list[dict[str, str]]:
+    text = files("opsin.papers").joinpath(name).read_text(encoding="utf-8")
+    return [*csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)]
+
+
+@functools.cache
+def _beside(name: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of a table that tells more of some papers, by their ids."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(name):
+        found.setdefault(row.pop("id"), []).append(row)
+    return found
+
+
+def _paper(row: dict[str, str]) -> Paper:
+    counts, figures, widths = (_beside(name).get(row["id"], []) for name in ("counts.tsv", "figures.tsv", "fixed.tsv"))
     return Paper(
         id=int(row["id"]),
         title=row["title"],
@@ -118,7 +162,9 @@ def _paper(row: dict[str, str], counts: tuple[Count, ...]) -> Paper:
         lives=tuple(row["lives"].split()),
         proof=tuple(row["proof"].split()),
         missing=row["missing"],
-        counts=counts,
+        counts=tuple(Count(**{**c, "printed": float(c["printed"])}) for c in counts),
+        figures=tuple(Figure(**f) for f in figures),
+        fixed=tuple(Fixed(f["networks"], tuple(f["parameters"].split()), f["reason"]) for f in widths),
     )
 
 
