@@ -12,7 +12,7 @@ from opsin.families.change_mamba import BinaryChange, Damage, Encoder, SemanticC
 from opsin.families.dis import DiS
 from opsin.families.lamamba_diff import LaMambaDiff
 from opsin.families.lmuformer import SpikingAttention, lmuformer, spiking_lmuformer
-from opsin.families.mhs_vm import MHSVM
+from opsin.families.mhs_vm import mhs_vm
 from opsin.layers import routes, scan_order
 from opsin.layers.spike import LeakyFire
 from opsin.mixers.atrous_scan import ES2D
@@ -197,7 +197,7 @@ def test_change_networks_answer_for_pairs():
 
 def test_heads_of_mhs_vm_take_fewer_parameters_than_vm_unet():
     with torch.device("meta"):
-        net = MHSVM()
+        net = mhs_vm()
     assert sum(p.numel() for p in net.parameters()) == 17_257_129 < 27.4e6
 
 
