@@ -138,6 +138,12 @@ def arguments(build: Builder) -> list[str]:
     return list(inspect.signature(build).parameters)
 
 
+def channels(build: Builder) -> int:
+    """Channels of the images that a builder's networks read unless told otherwise: three, or its own default."""
+    told = inspect.signature(build).parameters.get("in_chans")
+    return 3 if told is None else int(told.default)
+
+
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:
     last = strides[-1]
     return [last, *(s for s in (16, 8) if s < last)] if told["dilates"] else [last]

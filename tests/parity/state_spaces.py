@@ -569,7 +569,6 @@ def dis(build: dict, case: str) -> Rebuilt:
     if "variant" in build:
         name = build["variant"].lower().replace("dis", "").strip("-_ ").replace("/", "_").replace("-", "_")
         make, given = BUILDERS[f"dis_{name}"]
-        given = {k: v for k, v in given.items() if k != "multiple"}
         return Rebuilt(make(**given), dism.authors(given["depth"]), diffusion(0, 1000))
     classes = max(build.get("num_classes", -1), 0)
     states = build.get("ssm_cfg", {}).get("d_state", 16)
@@ -620,11 +619,11 @@ def lamamba_diff(build: dict, case: str) -> Rebuilt:
 
 def change_mamba(build: dict, case: str) -> Rebuilt:
     names = {
-        "STMambaBCD": (chm.BinaryChange, ("out",)),
-        "STMambaSCD": (chm.SemanticChange, ("change", "semantic_t1", "semantic_t2")),
-        "STMambaBDA": (chm.Damage, ("building", "damage")),
+        "STMambaBCD": (chm.mamba_bcd, ("out",)),
+        "STMambaSCD": (chm.mamba_scd, ("change", "semantic_t1", "semantic_t2")),
+        "STMambaBDA": (chm.mamba_bda, ("building", "damage")),
     }
-    task, outs = names[build.get("model", "STMambaBCD")]
+    make, outs = names[build.get("model", "STMambaBCD")]
     mixer = partial(
         CrossScan if "noz" in build["forward_type"] else GatedCrossScan,
         states=build["ssm_d_state"],
@@ -632,18 +631,18 @@ def change_mamba(build: dict, case: str) -> Rebuilt:
         conv=biased if build["ssm_conv_bias"] else dwconv,
     )
     more = {}
-    if task is chm.SemanticChange:
-        more = {"classes": build.get("output_clf", 7)}
-    if task is chm.Damage:
-        more = {"classes": (build.get("output_building", 2), build.get("output_damage", 5))}
-    dims = dims_of(build)
-    net = task(chm.Encoder(dims, build["depths"], mixer), dims, mixer, **more)
+    if make is chm.mamba_scd:
+        more = {"num_classes": build.get("output_clf", 7)}
+    if make is chm.mamba_bda:
+        more = {"num_classes": build.get("output_damage", 5), "buildings": build.get("output_building", 2)}
+    net = make(build["depths"], dims_of(build), mixer, **more)
 
     def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
         made = net(*given)
         return dict(zip(outs, made if isinstance(made, tuple) else (made,)))
 
-    return Rebuilt(net, chm.AUTHORS, run)
+    table = chm.AUTHORS_BINARY if make is chm.mamba_bcd else chm.AUTHORS_SEVERAL
+    return Rebuilt(net, table, run)
 
 
 # ------------------------------------------------- MHS-VM -------------------------------------------------
@@ -707,11 +706,14 @@ def lmuformer(build: dict, case: str) -> Rebuilt:
     attention = partial(lmu.SpikingAttention, heads=build["num_heads"])
     mixer = attention if kind.startswith("attn") else partial(memory, theta=theta)
     ffn = lmu.MembraneFfn if ms else lmu.SpikingFfn if spiking else lmu.Ffn
-    behind = nn.Sequential(nn.BatchNorm1d(dim), LeakyFire()) if ms else None
-    mlp = partial(ffn, ratio=build["mlp_ratios"])
-    net = lmu.LMUFormer(tokens(cin, dim), mixer, mlp, dim, build["depths"], build["num_classes"], behind)
+    mlp, behind = partial(ffn, ratio=build["mlp_ratios"]), lmu.Spoken if ms else nn.Identity
+    net = lmu.lmuformer(dim, build["depths"], tokens, mixer, mlp, behind, build["num_classes"], cin)
     whole = build.get("test_mode", "normal") != "all_seq"
-    run = lambda net, x: {"out": net(*x) if whole else net.so_far(*x)}
+
+    def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+        x = given[0].mT[:, :, None]
+        return {"out": net(x) if whole else lmu.so_far(net, x)}
+
     return Rebuilt(fixed_norms(net, gains), lmu.AUTHORS, run)
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import families
 from ..blocks import Network
 from ..blocks.pooling import pools
-from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
+from ..registry import ABOUT, BUILDERS, arguments, channels, natural, output_strides
 
 FACTS = Path(__file__).with_name("facts")
 
@@ -39,7 +39,7 @@ def measured(name: str) -> dict[str, Any]:
     size = variant.get("img_size", told["native"])
     with torch.device("meta"):
         net: Network = build(**variant).eval()
-        x = torch.empty(1, 3, size, size)
+        x = torch.empty(1, channels(build), size, size)
     return {
         "family": told["family"],
         "title": told["title"],

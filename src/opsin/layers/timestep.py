@@ -45,8 +45,9 @@ class Labels(nn.Embedding):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:  # type: ignore[override]
-        none = self.weight[-1:].expand(len(x), -1)
-        return none if labels is None else super().forward(labels)
+        if labels is None:
+            labels = torch.full((len(x),), self.num_embeddings - 1, device=x.device)
+        return super().forward(labels)
 
 
 class Modulate(nn.Module):
