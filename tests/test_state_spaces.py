@@ -8,7 +8,8 @@ from zoo import apart, image, randomise, small
 
 import opsin
 from opsin.deploy.export import converted
-from opsin.families.change_mamba import interleaved, mamba_bcd, mamba_bda, mamba_scd
+from opsin.families.change_decoders import interleaved
+from opsin.families.change_mamba import mamba_bcd, mamba_bda, mamba_scd
 from opsin.families.lamamba_diff import lamamba_diff
 from opsin.families.lmuformer import so_far
 from opsin.families.mhs_vm import mhs_vm
