@@ -4,8 +4,8 @@
 
 One line a shape: batch, inner channels, states, length; milliseconds of wall time forward, and forward with backward
 (median, quartiles), with the median of the ratios of neighbours in time: how many times faster than the loop. "Whole"
-is the loop with all decays and drives (B, D, L, N) made beforehand, as Mamba's own definition in torch has it. Then what
-the process held at most beyond its inputs during forward and backward, against length.
+is the loop with all decays and drives (B, D, L, N) made beforehand, as Mamba's own definition in torch has it. Then
+what the process held at most beyond its inputs during forward and backward, against length.
 """
 
 import argparse
