@@ -1,8 +1,9 @@
-"""RevCol's peak memory and time against its columns: activations rebuilt, or stored by plain autograd.
+"""Peak memory and time of reversible networks against their depth: activations rebuilt, or stored by plain autograd.
 
-    python benchmarks/reversible.py [--columns 4,8,16] [--batch 8] [--size 224] [--device cpu] [--repeats 3]
+    python benchmarks/reversible.py [--network revcol] [--depths 4,8,16] [--batch 8] [--size 224] [--device cpu]
 
-A step is forward, backward and SGD of RevCol-T's column. On the CPU the peak is the process's resident memory above
+A step is forward, backward and SGD: of `revcol`, RevCol-T with as many columns, or of `i_revnet`, the bijective form
+with as many blocks in each of its stages. On the CPU the peak is the process's resident memory above
 what it has before the first step, each case in a fresh process whose allocator hands back what is freed; on a GPU the
 allocator's. Gradients of weights grow with the columns either way: they are told apart. Time is the median of the
 steps, with the fastest and slowest.
@@ -61,10 +62,16 @@ class Peak:
         self.bytes = self.most - self.before
 
 
-def measure(columns: int, reversible: bool, batch: int, size: int, device: str, repeats: int) -> dict[str, float]:
+NETWORKS = {
+    "revcol": lambda depth: opsin.create_model("revcol_tiny", columns=depth, num_classes=10),
+    "i_revnet": lambda depth: opsin.create_model("i_revnet_b", depths=(depth,) * 4, num_classes=10),
+}
+
+
+def measure(network: str, depth: int, reversible: bool, batch: int, size: int, device: str, repeats: int) -> dict:
     """Megabytes at the peak of a step, those of weights' gradients among them, and seconds a step."""
     torch.manual_seed(0)
-    net = opsin.create_model("revcol_tiny", columns=columns, num_classes=10).to(device).train()
+    net = NETWORKS[network](depth).to(device).train()
     net.backbone.reversible = reversible
     optimiser, labels = torch.optim.SGD(net.parameters(), lr=1e-3), torch.arange(batch, device=device) % 10
     x, seconds, peaks = torch.randn(batch, 3, size, size, device=device), [], []
@@ -84,29 +91,32 @@ def measure(columns: int, reversible: bool, batch: int, size: int, device: str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--columns", default="4,8,16")
+    parser.add_argument("--network", choices=list(NETWORKS), default="revcol")
+    parser.add_argument("--depths", default="4,8,16")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", choices=["plain", "reversible"], help=argparse.SUPPRESS)
     given = parser.parse_args()
-    counts = [int(n) for n in given.columns.split(",")]
+    depths = [int(n) for n in given.depths.split(",")]
     if given.one:
-        told = measure(counts[0], given.one == "reversible", given.batch, given.size, given.device, given.repeats)
+        shared = (given.batch, given.size, given.device, given.repeats)
+        told = measure(given.network, depths[0], given.one == "reversible", *shared)
         print(json.dumps(told))
         return
-    shared = [f"--{name}={getattr(given, name)}" for name in ("batch", "size", "device", "repeats")]
-    for count in counts:
+    shared = [f"--{name}={getattr(given, name)}" for name in ("network", "batch", "size", "device", "repeats")]
+    for depth in depths:
         for kind in ("plain", "reversible"):
-            command = [sys.executable, __file__, f"--columns={count}", f"--one={kind}", *shared]
+            command = [sys.executable, __file__, f"--depths={depth}", f"--one={kind}", *shared]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **FREED})
             told = json.loads(done.stdout)
             least, middle, most = np.percentile(told["seconds"], (0, 50, 100))
             rest = told["peak"] - told["gradients"]
             print(
-                f"{count:3} columns  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without weights' gradients "
-                f"{middle:.2f} [{least:.2f}, {most:.2f}] s a step"
+                f"{given.network} {depth:3} deep  {kind:10}  peak {told['peak']:7.0f} MB, {rest:7.0f} MB without weights' "
+                f"gradients, {middle:.2f} [{least:.2f}, {most:.2f}] s a step",
+                flush=True,
             )
 
 

@@ -20,7 +20,9 @@ from opsin.width import atoms, axes, fixed, narrow, slices, widths
 
 each_path = pytest.mark.parametrize("name", representatives())
 DENOISE = [name for name in representatives() if facts(name)["task"] == "denoise"]  # what they answer are images
-each_classifier = pytest.mark.parametrize("name", [name for name in representatives() if name not in DENOISE])
+one_a_family = pytest.mark.parametrize("name", with_slow(representatives(), each_family()))  # for what families share
+CLASSIFY = [name for name in representatives() if name not in DENOISE]
+one_classifier_a_family = pytest.mark.parametrize("name", with_slow(CLASSIFY, each_family()))
 
 # Dimensions of parameters that belong to no width, by the end of the parameter's name: pixels' channels, classes,
 # places on a grid. Anything else that `fixed` finds is a producer and a consumer that both forgot their width.
@@ -86,6 +88,7 @@ FREE = (
 
 # Networks whose residual channels stay as they are: only what blocks widen to can change.
 RIGID = {
+    "i_revnet": "the halves are the image's numbers and zeros, moved and added to: none can go",
     "recnext_a": "heads cut through the pairs of channels that a change of resolution makes of each",
     "recnext_t": "a quarter of the channels attends, and groups are what two stages' channels have in common",
 }
@@ -154,7 +157,7 @@ def steps(net, maps, size: int, name: str) -> list[int]:
     return [32 // (g.shape[-1] - m.shape[-1]) for g, m in zip(grown, maps)]
 
 
-@each_path
+@one_a_family
 def test_head_in_two_steps_is_the_head(name):
     net = small(name).eval()
     with torch.no_grad():
@@ -164,7 +167,7 @@ def test_head_in_two_steps_is_the_head(name):
         assert net.forward_head(made, pre_logits=True).shape == (2, net.num_features)
 
 
-@each_classifier
+@one_classifier_a_family
 def test_no_classifier_then_a_new_one(name):
     net = small(name, num_classes=0).eval()
     with torch.no_grad():
@@ -173,13 +176,13 @@ def test_no_classifier_then_a_new_one(name):
         assert net(image(name)).shape[:2] == (2, 3)
 
 
-@each_path
+@one_a_family
 def test_other_channels(name):
     with torch.no_grad():
         assert small(name, in_chans=5).eval()(image(name, chans=5)).isfinite().all()
 
 
-@each_path
+@one_a_family
 def test_odd_sizes_where_promised(name):
     step, low = facts(name)["multiple"], small_size(name)
     x = image(name, 1, size=low + step * 7)[:, :, : low + step * 3]
@@ -227,6 +230,8 @@ def mixed(m: torch.nn.Module) -> tuple:
         return (m.head_dim,)
     if isinstance(m, PositiveAttention):  # a silent key is not 0 but 1
         return (m.keys,)
+    if isinstance(m, torch.nn.GroupNorm):
+        return (m.num_channels,)
     return tuple(m.normalized_shape) if isinstance(m, torch.nn.LayerNorm | torch.nn.RMSNorm) else ()
 
 
@@ -263,7 +268,7 @@ def test_no_dimension_has_lost_its_width(name):
     ] == []
 
 
-@each_path
+@one_a_family
 def test_checkpointing_changes_no_gradient(name):
     net = small(name)
     x, grads = image(name), []
@@ -276,7 +281,7 @@ def test_checkpointing_changes_no_gradient(name):
     assert apart(*grads) < 1e-5
 
 
-@each_path
+@one_a_family
 def test_layer_groups_cover_every_parameter_once(name):
     net = small(name)
     grouped = [k for group in net.layer_groups() for k in group]
@@ -285,7 +290,7 @@ def test_layer_groups_cover_every_parameter_once(name):
     assert net.no_weight_decay() <= set(grouped)
 
 
-@pytest.mark.parametrize("name", with_slow(representatives(), each_family()))
+@one_a_family
 def test_exports(name):
     net = small(name).eval()
     x = image(name)
@@ -304,7 +309,10 @@ def test_finer_maps_with_the_same_weights(name, stride):
     assert small_size(name) // y.shape[-1] == stride == fine.feature_info.reduction()[-1]
 
 
-@pytest.mark.parametrize("name", [n for n in representatives() if "levels" in facts(n)["pool"]])
+LEVELS = [[n for n in names if "levels" in facts(n)["pool"]] for names in (representatives(), each_family())]
+
+
+@pytest.mark.parametrize("name", with_slow(*LEVELS))
 def test_a_head_on_all_levels(name):
     net = opsin.create_model(name, num_classes=4, pool="levels", **lean(name), **cut(name)).eval()
     features = small(name).num_features

@@ -76,6 +76,14 @@ def test_the_operator_guide(written, monkeypatch):
     assert registry.operator("external(memory=16)")(6).keys.out_features == 16
 
 
+def test_the_guide_to_heads():
+    (use,) = code("heads.md")
+    made: dict = {}
+    exec(use, made)
+    assert [sorted(image) for image in made["found"]] == [["boxes", "labels", "scores"]] * 2
+    assert made["logits"].shape == (2, 21, 320, 320)
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda p: p.name)
 def test_links_and_paths_lead_somewhere(guide):
     text = guide.read_text()

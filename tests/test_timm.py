@@ -12,7 +12,7 @@ from opsin.registry import builder, facts, list_models
 HEAVY = 4e8  # parameters: two such networks in float64 do not fit beside each other
 THEIRS = [name for name in list_models() if timm.is_model(name)]
 # Networks that both can build smaller, by our arguments and by theirs.
-REDUCED = {"nasnetalarge": (dict(dim=44, stem=32), dict(num_features=1056, stem_size=32))}
+REDUCED = {"nasnetalarge": (dict(dim=44, stem=32), dict(num_features=1056, stem_size=32)), "halonet_h1": ({}, {})}
 COMPARED = [*[n for n in representatives() if n in THEIRS], *REDUCED]
 INSIDE = ("nasnet", "xception", "xception_aligned")  # families that timm taps inside blocks, behind an activation
 STRIDED = [

@@ -19,7 +19,7 @@ from opsin.registry import ABOUT, builder, channels, facts, list_models
 SIZES = """
     ratio patch img_size growth last windows dim dims depths heads stem base trained window head_dim stride
     first frames kernel wide deep rows eps experts hidden squeezed size
-    mlp widen ratios copies band share states layers dropout kernels columns key linear pattern
+    mlp widen ratios copies band share states layers dropout kernels columns key linear pattern square inner
 """
 
 
@@ -55,7 +55,14 @@ DRAWS = [name for name in dir(nn.init) if name.endswith("_") and not name.starts
 
 # Of code paths whose every part another representative has too: the sweep of all variants proves them.
 ELSEWHERE = """
-    levit_384_s8 glnet_16g glnet_stl
+    levit_384_s8 glnet_16g glnet_stl vit_base_patch32_clip_quickgelu_224
+    vit_base_patch32_siglip_256 vit_base_patch16_siglip_gap_224 vit_base_patch32_siglip_gap_256
+    vit_little_patch16_reg4_gap_256 vit_medium_patch16_gap_240 vit_base_patch16_reg4_gap_256
+    vit_so150m_patch16_reg4_map_256 vit_so150m_patch16_reg4_gap_256 vit_so150m2_patch16_reg1_gap_256
+    vit_base_patch16_plus_240 vit_base_patch16_224_miil vit_base_patch16_rpn_224 flexivit_small eva_large_patch14_196
+    vit_intern300m_patch14_448 vit_base_patch16_radio_v3 vit_huge_patch16_radio_v3 vit_huge_patch16_radio_v4
+    vit_giant_patch16_radio_v3 vit_base_patch14_reg1_tipsv2 vit_giant_patch14_reg1_tipsv2
+    vit_small_patch16_36x1_224 aimv2_large_patch14_224 ecaresnet50d_pruned densenet264d hiera_base_abswin_256
     convformer_s18 convnext_atto_rms convnext_large_mlp convnext_step1_ratio convnext_step2_patchify
     convnext_step5_inverted convnext_step6_moved_up convnext_step8_gelu convnext_step9_one_act convnext_zepto_rms_ols
     dla46_c efficientnet_lite0 fasternet_t2

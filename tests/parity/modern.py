@@ -18,6 +18,7 @@ from opsin.deploy.fuse import fuse
 from opsin.families import cas_vit as cas
 from opsin.families import emov2 as emo
 from opsin.families import hornet as hor
+from opsin.families import i_revnet as irev
 from opsin.families import ms_mlp as ms
 from opsin.families import recnext as rec
 from opsin.families import recnext_tsb as tsb
@@ -431,6 +432,28 @@ def published(name: str) -> str:
     return name
 
 
+# ---------------------------------------------------- i-RevNet ----------------------------------------------------
+
+I_REVNETS = {"ImageNet bijective (b)": "i_revnet_b", "CIFAR-10 injective": "i_revnet_cifar"}
+I_REVNET = {"nBlocks": "depths", "nStrides": "strides", "nChannels": "dims", "nClasses": "num_classes", "mult": "share"}
+
+
+def i_revnet(build: dict, case: str) -> Rebuilt:
+    name, size = build.get("variant"), build.get("in_shape", (3,))
+    squeeze, channels = build.get("init_ds", 2) or 1, size[0] * 2 ** build.get("init_ds", 2) // 2
+    plain = {"dims": [channels * 4**i for i in range(4)], "squeeze": squeeze}
+    make, given = BUILDERS[I_REVNETS.get(name, name)] if name else (irev.i_revnet, plain)
+    given = {**given, **{ours: build[theirs] for theirs, ours in I_REVNET.items() if theirs in build}}
+    return Rebuilt(make(**given, in_chans=size[0]), irev.AUTHORS, there_and_back)
+
+
+def there_and_back(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+    [features] = net.forward_intermediates(*given, indices=1)
+    images = {"of_features": features, "of_other": 0.9 * features.roll(3, 1)}
+    made = {f"inverse_{name}": net.backbone.inverse(m) for name, m in images.items()}
+    return {"logits": net(*given), "features": features, **made}
+
+
 # ----------------------------------------------------- SMPNet -----------------------------------------------------
 
 
@@ -504,6 +527,7 @@ MODERN = {
     "cas_vit": cas_vit,
     "emov2": emov2,
     "hornet": hornet,
+    "i_revnet": i_revnet,
     "ms_mlp": ms_mlp,
     "recnext": recnext,
     "revcol": revcol,

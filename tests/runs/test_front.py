@@ -72,6 +72,7 @@ def test_later_stages_learn_and_early_ones_stay(images, tmp_path):
         (recipes.named("finetune")(crop=True), 1e3, "mobilenetv2_035"),
         (recipes.named("finetune")(crop=False, freeze=0), 1e3, "mobilenetv2_035"),
         (recipes.named("finetune")(crop=False, freeze_norm=False), 1e3, "mobilenetv2_035"),
+        (recipes.named("finetune")(crop=False, mixup=0.2), 1e3, "mobilenetv2_035"),
         (FLIPPED, 1.0, "mobilenetv2_035"),
         (FLIPPED, 1e3, "ddrnet23_slim"),
     ],

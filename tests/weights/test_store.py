@@ -8,7 +8,7 @@ import pytest
 import torch
 from reference import timm
 from safetensors.torch import load_file, save_file
-from zoo import randomise, representatives
+from zoo import randomise, representatives, with_slow
 
 import opsin
 from opsin.registry import facts
@@ -244,10 +244,11 @@ def test_a_local_file_fills_a_network(checkpoint, model):
 
 
 THEIRS = {facts(name)["family"]: name for name in reversed(representatives()) if timm.is_model(name)}
-PATHS = {*THEIRS.values(), "deit_tiny_distilled_patch16_224", "tf_efficientnet_lite0", "vit_tiny_patch16_224"}
+CLOSE = ("deit_tiny_distilled_patch16_224", "tf_efficientnet_lite0", "vit_tiny_patch16_224")
+PATHS = sorted({*THEIRS.values(), *CLOSE})
 
 
-@pytest.mark.parametrize("name", sorted(PATHS))
+@pytest.mark.parametrize("name", with_slow(PATHS, [*CLOSE, *PATHS[::3]]))
 def test_checkpoints_under_timms_names_fill_every_family(tmp_path, name):
     theirs = timm.create_model(name, num_classes=7).eval()
     randomise(theirs, 0)

@@ -21,19 +21,19 @@ class LatentPool(nn.Module):
 
     axes = {"latent": (None, None, "dim")}
 
-    def __init__(self, dim: int, heads: int | None = None):
+    def __init__(self, dim: int, heads: int | None = None, mlp: nn.Module | None = None):
         super().__init__()
         heads = heads or next(n for n in range(max(1, dim // HEAD), 0, -1) if dim % n == 0)
         self.dim, self.heads = dim, Width(heads, "heads")
         inner = Groups(self.heads, dim // heads)
         self.latent = nn.Parameter(torch.empty(1, 1, dim))
         self.q, self.kv, self.proj = nn.Linear(dim, inner), nn.Linear(dim, Concat(inner, inner)), nn.Linear(inner, dim)
-        self.norm, self.mlp = LayerNorm(dim), Mlp(dim)
+        self.norm, self.mlp = LayerNorm(dim), mlp or Mlp(dim)
         nn.init.trunc_normal_(self.latent, std=dim**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.flatten(2).mT
-        q = self.q(self.latent.expand(len(x), -1, -1)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q = self.q(self.latent).unflatten(-1, (self.heads, -1)).transpose(1, 2).expand(len(x), -1, -1, -1)
         k, v = self.kv(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         y = self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return (y + self.mlp(self.norm(y))).squeeze(1)

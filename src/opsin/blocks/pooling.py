@@ -68,7 +68,7 @@ def pool(net: Network, name: str, call: str) -> None:
     except (TypeError, ValueError) as error:
         raise UnsupportedArgument(f"pool {call!r} of {name}: {error}") from error
     head.pool = made if type(head) is Classifier else OnGrid(made, leading(net.backbone))
-    if type(head) is TokenClassifier and kind in ("avg", "max"):
+    if type(head) is TokenClassifier and kind in ("avg", "max") and isinstance(head.after, nn.Identity):
         head.before, head.after = nn.Identity(), head.before
 
 

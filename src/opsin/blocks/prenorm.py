@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,10 +26,11 @@ class PreNorm(nn.Module):
         drop: float = 0.0,
         eps: float = 1e-6,
         scale: float | None = None,
+        norm: Callable[..., nn.Module] = LayerNorm,
     ):
         super().__init__()
-        self.norm1, self.mixer = LayerNorm(dim, eps=eps), mixer
-        self.norm2, self.mlp = LayerNorm(dim, eps=eps), mlp or Mlp(dim)
+        self.norm1, self.mixer = norm(dim, eps=eps), mixer
+        self.norm2, self.mlp = norm(dim, eps=eps), mlp or Mlp(dim)
         self.scale1 = nn.Identity() if scale is None else Scale(dim, scale)
         self.scale2 = nn.Identity() if scale is None else Scale(dim, scale)
         self.drop = DropPath(drop)

@@ -11,6 +11,8 @@ from ..width import Groups, Width, same
 
 Gate = Callable[[int], nn.Module]  # weighs the channels that leave a branch
 Shortcut = Callable[[int, int, int], nn.Module]  # of channels in, channels out, stride
+Part = Callable[..., nn.Module]  # convolution, norm and activation as one
+Size = Callable[[int, str], int]  # a new width of so many channels
 
 
 def shortcut(cin: int, cout: int, stride: int) -> nn.Module:
@@ -60,10 +62,12 @@ class Bottleneck(nn.Module):
         drop: float = 0.0,
         gate: Gate | None = None,
         project: Shortcut = shortcut,
+        part: Part = Conv,
+        size: Size = Width,
     ):
         super().__init__()
-        a, b, groups = inner(hidden, groups)
-        self.conv1, self.conv2, self.conv3 = Conv(cin, a, 1), Conv(a, b, 3, stride, groups), Conv(b, cout, 1, act=None)
+        a, b, groups = inner(hidden, groups, size)
+        self.conv1, self.conv2, self.conv3 = part(cin, a, 1), part(a, b, 3, stride, groups), part(b, cout, 1, act=None)
         self.gate, self.drop = gate(cout) if gate else nn.Identity(), DropPath(drop)
         self.shortcut, self.act = project(cin, cout, stride), relu()
 
@@ -71,10 +75,10 @@ class Bottleneck(nn.Module):
         return self.act(self.drop(self.gate(self.conv3(self.conv2(self.conv1(x))))) + self.shortcut(x))
 
 
-def inner(hidden: int, groups: int) -> tuple[int, int, int]:
+def inner(hidden: int, groups: int, size: Size = Width) -> tuple[int, int, int]:
     """Widths before and behind a bottleneck's 3x3, and its groups: in ResNeXt whole groups live or die together."""
     if groups == 1:
-        return Width(hidden, "reduced"), Width(hidden, "mixed"), 1
+        return size(hidden, "reduced"), size(hidden, "mixed"), 1
     groups = Width(groups, "groups")
     both = Groups(groups, hidden // groups)
     return both, both, groups

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
+from ..layers.norm import LayerNorm
 from .classify import Classifier
 from .stage import Blocks, Features
 
@@ -75,6 +76,26 @@ class GridTokens(Tokens):
         return self.blocks.run(block, x, grid)
 
 
+class NormedTokens(Tokens):
+    """Tokens that a norm prepares for the first block"""
+
+    def __init__(
+        self,
+        patches: nn.Module,
+        prefix: nn.Module | None,
+        positions: nn.Module,
+        blocks: Iterable[nn.Module],
+        stride: int,
+        norm: Callable[[int], nn.Module] = LayerNorm,
+    ):
+        super().__init__(patches, prefix, positions, blocks, stride)
+        self.norm = norm(positions.dim)
+
+    def start(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x, grid = super().start(x)
+        return self.norm(x), grid
+
+
 class FirstToken(nn.Module):
     """(B, N, C) -> (B, C), the class token"""
 
@@ -90,10 +111,14 @@ class MeanToken(nn.Module):
 
 
 class MeanPatch(nn.Module):
-    """(B, 1 + N, C) -> (B, C), the mean of all tokens but the class token"""
+    """(B, P + N, C) -> (B, C), the mean of all tokens but the first `leading` = P"""
+
+    def __init__(self, leading: int = 1):
+        super().__init__()
+        self.leading = leading
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, 1:].mean(1)
+        return x[:, self.leading :].mean(1)
 
 
 class TokenClassifier(Classifier):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..layers.norm import LayerNorm
 from ..width import Width
 
 
@@ -25,3 +26,14 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+class NormedMlp(Mlp):
+    """fc2(norm(act(fc1(x)))). Sub-LayerNorm, Wang et al., 2022, arXiv:2210.06423"""
+
+    def __init__(self, dim: int, ratio: float = 4.0, eps: float = 1e-5):
+        super().__init__(dim, ratio)
+        self.norm = LayerNorm(self.fc1.out_features, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.norm(self.act(self.fc1(x))))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Blocks, Classifier, Network, Pyramid
-from ..layers import Conv, DropPath
+from ..layers import BlurPool, Conv, DropPath
 from ..layers.init import initialise
 from ..registry import about, family
 from ..width import Concat, Width
@@ -59,30 +59,59 @@ def halve(cin: int, cout: int) -> nn.Module:
     )
 
 
+def smooth(cin: int, cout: int) -> nn.Module:
+    return nn.Sequential(
+        nn.BatchNorm2d(cin), nn.ReLU(inplace=True), nn.Conv2d(cin, cout, 1, bias=False), BlurPool()
+    )
+
+
+def max_pool() -> nn.Module:
+    return nn.MaxPool2d(3, 2, 1)
+
+
+def blurred() -> nn.Module:
+    return nn.Sequential(nn.MaxPool2d(3, 1, 1), BlurPool())
+
+
+def seven(cin: int, cout: int) -> nn.Module:
+    return Conv(cin, cout, 7, 2)
+
+
+def deep(cin: int, cout: int) -> nn.Module:
+    """Three 3x3 convolutions, the first with stride 2"""
+    a, b = Width(cout // 2, "stem1"), Width(cout // 2, "stem2")
+    return nn.Sequential(Conv(cin, a, 3, 2), Conv(a, b), Conv(b, cout))
+
+
 @family(
     about(title="Densely Connected Convolutional Networks", arxiv="1608.06993", licence="BSD-3-Clause"),
     densenet121=dict(depths=(6, 12, 24, 16)),
     densenet169=dict(depths=(6, 12, 32, 32)),
     densenet201=dict(depths=(6, 12, 48, 32)),
     densenet161=dict(depths=(6, 12, 36, 24), growth=48, stem=96),
+    densenet264d=dict(depths=(6, 12, 64, 48), growth=48, stem=96, first=deep),
+    densenetblur121d=dict(depths=(6, 12, 24, 16), first=deep, pool=blurred, halving=smooth),
 )
 def densenet(
     depths: Sequence[int],
     growth: int = 32,
     stem: int = 64,
+    first: Callable[[int, int], nn.Module] = seven,
+    pool: Callable[[], nn.Module] = max_pool,
+    halving: Callable[[int, int], nn.Module] = halve,
     num_classes: int = 1000,
     in_chans: int = 3,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     stem = Width(stem, "stem")
-    stages = [DenseStage(stem, depths[0], growth, nn.MaxPool2d(3, 2, 1), drop_path_rate)]
+    stages = [DenseStage(stem, depths[0], growth, pool(), drop_path_rate)]
     for depth in depths[1:]:
         wide = stages[-1].width
         half = Width(wide // 2, "dim")
-        stages.append(DenseStage(half, depth, growth, halve(wide, half), drop_path_rate))
+        stages.append(DenseStage(half, depth, growth, halving(wide, half), drop_path_rate))
     widths = [stem, *[stage.width for stage in stages]]
-    backbone = Pyramid(Conv(in_chans, stem, 7, 2), stages, widths, [2, 4, 8, 16, 32])
+    backbone = Pyramid(first(in_chans, stem), stages, widths, [2, 4, 8, 16, 32])
     norm = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True))
     net = Network(backbone, Classifier(widths[-1], num_classes, before=norm, drop=drop_rate))
     initialise(net, conv=nn.init.kaiming_normal_)
@@ -99,3 +128,11 @@ TIMM = """
     features.norm5                             -> head.before.0
     classifier                                 -> head.fc
 """
+TIMM_D = (
+    """
+    features.norm5                             -> head.before.0
+    features.conv{i}                           -> backbone.stem.{i}.conv
+    features.norm{i}                           -> backbone.stem.{i}.norm
+"""
+    + TIMM
+)

@@ -55,7 +55,7 @@ def measured(name: str) -> dict[str, Any]:
         "features": net.num_features,
         "output_stride": output_strides(told, net.backbone.strides),
         "pool": pools(net),
-        "arguments": [a for a in arguments(build) if a not in variant or a == "img_size"],
+        "arguments": [a for a in arguments(build) if a not in variant or a in ("img_size", "num_classes")],
         "names": digest(net),
     }
 

@@ -1,12 +1,13 @@
 """HaloNet: ResNets whose 3x3 convolutions give way to local attention. Vaswani et al., 2021, arXiv:2103.12731
 
-`halonet_h1` is the paper's H1 as timm approximates it; the others are timm's, with attention in late blocks alone.
+H0 to H7 are the paper's; `26t` and `50ts` are timm's, with attention in late blocks alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -35,8 +36,8 @@ class HaloBottleneck(nn.Module):
         return self.act(self.drop(self.conv3(self.middle(self.conv1(x)))) + self.shortcut(x))
 
 
-def attention(dim: int, heads: int, halo: int, stride: int, act: Act) -> Middle:
-    mixer = HaloAttention(dim, heads, halo=halo, stride=stride)
+def attention(dim: int, heads: int, square: int, halo: int, stride: int, values: float, act: Act) -> Middle:
+    mixer = HaloAttention(dim, heads, square, halo, stride, values)
     return nn.Sequential(mixer, nn.BatchNorm2d(mixer.width), act()), mixer.width
 
 
@@ -54,7 +55,14 @@ def single(in_chans: int, dim: int, act: Act) -> nn.Module:
     return nn.Sequential(Conv(in_chans, dim, 7, 2, act=act))
 
 
-ALL = (tuple(range(3)), tuple(range(3)), tuple(range(10)), tuple(range(3)))
+ALL = tuple(tuple(range(99)) for _ in range(4))
+
+
+def paper(square: int, halo: int, values: float, thin: float, deep: int, pixels: int, last: int = 0) -> dict[str, Any]:
+    """A row of the paper's table: blocks' side, halo, factors of values and of what blocks hand on, depth, head."""
+    dims = tuple(int(thin * 64 * 2**s) for s in range(4))
+    told = dict(square=square, halo=halo, values=values, thin=thin, last=last, native=pixels, local=ALL)
+    return dict(**told, depths=(3, 3, deep, 3), dims=dims, stem=single, act=relu)
 
 
 @family(
@@ -64,17 +72,27 @@ ALL = (tuple(range(3)), tuple(range(3)), tuple(range(10)), tuple(range(3)))
         licence="Apache-2.0",
         native=256,
     ),
-    halonet_h1=dict(depths=(3, 3, 10, 3), dims=(64, 128, 256, 512), thin=1, local=ALL, stem=single, act=relu),
+    halonet_h0=paper(8, 3, 1.0, 0.5, 7, 256),
+    halonet_h1=paper(8, 3, 1.0, 1.0, 10, 256),
+    halonet_h2=paper(8, 3, 1.0, 1.25, 11, 256),
+    halonet_h3=paper(10, 3, 1.0, 1.5, 12, 320, 1024),
+    halonet_h4=paper(12, 2, 1.0, 3.0, 12, 384, 1280),
+    halonet_h5=paper(14, 2, 2.5, 2.0, 23, 448, 1536),
+    halonet_h6=paper(8, 4, 3.0, 2.75, 24, 512, 1536),
+    halonet_h7=paper(10, 4, 4.0, 3.5, 26, 600, 2048),
     halonet26t=dict(depths=(2, 2, 2, 2), local=((), (), (1,), (0, 1)), halo=2, act=relu),
     halonet50ts=dict(depths=(3, 4, 6, 3), local=((), (3,), (1, 3, 5), (1,)), heads=(8, 4, 8, 8)),
 )
 def halonet(
     depths: Sequence[int],
     dims: Sequence[int] = (256, 512, 1024, 2048),
-    thin: int = 4,
+    thin: float = 4,
     local: Sequence[Sequence[int]] = ALL,
     heads: Sequence[int] = (8, 8, 8, 8),
+    square: int = 8,
     halo: int = 3,
+    values: float = 1.0,
+    last: int = 0,
     act: Act = silu,
     stem: Callable[[int, int, Act], nn.Module] = tiered,
     num_classes: int = 1000,
@@ -82,15 +100,15 @@ def halonet(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
-    """Blocks named in `local` have attention; inner channels are `thin` times fewer."""
+    """Blocks named in `local` have attention; inner channels are `thin` times fewer. A head of `last` channels if any."""
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
     first = dims[0] if dims[0] == 64 else Width(64, "stem")  # without a change of shape the first block adds its input
 
     def block(i: int, j: int) -> nn.Module:
         cin, cout, stride = dims[i] if j else [first, *dims][i], dims[i], 1 if j or not i else 2
-        hidden = Width(cout // thin, "hidden")
+        hidden = Width(round(cout / thin), "hidden")
         attends = j in local[i]
-        middle = attention(hidden, heads[i], halo, stride, act) if attends else convolution(hidden, stride, act)
+        middle = attention(hidden, heads[i], square, halo, stride, values, act) if attends else convolution(hidden, stride, act)
         return HaloBottleneck(cin, cout, hidden, stride, middle, act, next(drop))
 
     stages = [
@@ -98,7 +116,9 @@ def halonet(
         for i, depth in enumerate(depths)
     ]
     backbone = Pyramid(stem(in_chans, first, act), stages, [first, *dims], [2, 4, 8, 16, 32])
-    net = Network(backbone, Classifier(dims[-1], num_classes, drop=drop_rate))
+    wide = Width(last, "head") if last else dims[-1]
+    before = Conv(dims[-1], wide, 1, act=act) if last else None
+    net = Network(backbone, Classifier(wide, num_classes, before=before, drop=drop_rate))
     initialise(net.backbone, conv=kaiming_out)
     return net
 

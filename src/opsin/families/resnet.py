@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
-from ..blocks.residual import Basic, Bottleneck
+from ..blocks.residual import Basic, Bottleneck, Size
 from ..layers import Conv, ramp
 from ..layers.init import initialise, kaiming_out
 from ..registry import about, family
-from ..width import Width, each
+from ..width import Width
 
 DEEP = (256, 512, 1024, 2048)
 RESNEXT = dict(arxiv="1611.05431", title="Aggregated Residual Transformations for Deep Neural Networks")
@@ -83,14 +83,15 @@ def assemble(
     stem: Callable[[int, int], nn.Module] = seven,
     first: int = 64,
     pool: Callable[[int], nn.Module] = max_pool,
+    size: Size = Width,
     num_classes: int = 1000,
     in_chans: int = 3,
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     """A stem to `first` channels at stride 2, a pooling, four stages; `block(cin, cout, stride, drop)` fills them."""
-    dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
-    wide = dims[0] if dims[0] == first else Width(first, "stem")  # the first basic block adds its input as it is
+    dims, drop = [size(dim, f"dim{i}") for i, dim in enumerate(dims, 1)], ramp(drop_path_rate, sum(depths))
+    wide = dims[0] if dims[0] == first else size(first, "stem")  # the first basic block adds its input as it is
     stages = [
         Stage(
             [block(cout if j else cin, cout, 1 if j or not i else 2, next(drop)) for j in range(depth)],

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Classifier, Network
-from ..blocks.reversible import Column, Columns
+from ..blocks.columns import Column, Columns
 from ..layers import LayerNorm, ramp
 from ..layers.init import initialise, trunc02
 from ..registry import about, family

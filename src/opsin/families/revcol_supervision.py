@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Classifier, Features, Network
-from ..blocks.reversible import Columns
+from ..blocks.columns import Columns
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm
 from .convnext import ConvNeXtBlock

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..blocks import Network, PreNorm
 from ..blocks.classify import linear
-from ..blocks.tokens import FirstToken, MeanToken, Prefix, TokenClassifier, Tokens
+from ..blocks.tokens import FirstToken, MeanPatch, MeanToken, Prefix, TokenClassifier, Tokens
 from ..channels.glu import SwiGlu
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm, ramp
@@ -91,18 +91,24 @@ class DistilledClassifier(TokenClassifier):
         self.fc = Both(self.width, num_classes)
 
 
-def token(dim: int, num_classes: int, drop: float) -> nn.Module:
+def token(dim: int, num_classes: int, drop: float, leading: int = 0) -> nn.Module:
+    """A head that reads the first token, normed."""
     return TokenClassifier(dim, num_classes, before=LayerNorm(dim), pool=FirstToken(), drop=drop)
 
 
-def mean(dim: int, num_classes: int, drop: float) -> nn.Module:
-    return TokenClassifier(dim, num_classes, before=LayerNorm(dim), pool=MeanToken(), drop=drop)
+def mean(
+    dim: int, num_classes: int, drop: float, leading: int = 0, norm: Callable[[int], nn.Module] = LayerNorm
+) -> nn.Module:
+    """A head that reads the mean of the patches' tokens, each normed."""
+    pool = MeanPatch(leading) if leading else MeanToken()
+    return TokenClassifier(dim, num_classes, before=norm(dim), pool=pool, drop=drop)
 
 
-def distilled(dim: int, num_classes: int, drop: float) -> nn.Module:
+def distilled(dim: int, num_classes: int, drop: float, leading: int = 0) -> nn.Module:
     return DistilledClassifier(dim, num_classes, LayerNorm(dim), drop)
 
 
+CLASS: Mapping[str, int] = MappingProxyType({"cls": 1})
 GAP = dict(tokens={}, head=mean)
 DISTILLED = dict(tokens={"cls": 1, "dist": 1}, head=distilled)
 
@@ -165,7 +171,7 @@ def vit(
     patch: int = 16,
     ratio: float = 4.0,
     mlp: Callable[[int, float], nn.Module] = Mlp,
-    tokens: Mapping[str, int] = MappingProxyType({"cls": 1}),
+    tokens: Mapping[str, int] = CLASS,
     head: Callable[..., nn.Module] = token,
     scale: float | None = None,
     placed: bool = True,
@@ -176,13 +182,43 @@ def vit(
     drop_path_rate: float = 0.0,
 ) -> Network:
     """`tokens` stand before the patches', and have positions when `placed`; `scale` starts LayerScale."""
-    rows, columns = grid(img_size, patch)
-    dim, drop = Width(dim, "dim"), ramp(drop_path_rate, depth)
-    blocks = [PreNorm(dim, Attention(dim, heads), mlp(dim, ratio), next(drop), scale=scale) for _ in range(depth)]
-    positions = Positions(dim, (rows, columns), sum(tokens.values()) if placed else 0)
+
+    def block(width: int, drop: float) -> nn.Module:
+        return PreNorm(width, Attention(width, heads), mlp(width, ratio), drop, scale=scale)
+
+    more: dict[str, Any] = dict(
+        num_classes=num_classes, in_chans=in_chans, drop_rate=drop_rate, drop_path_rate=drop_path_rate
+    )
+    return assemble(dim, depth, block, head, patch, tokens, placed, img_size=img_size, **more)
+
+
+def patches(in_chans: int, dim: int, patch: int) -> nn.Module:
+    return nn.Conv2d(in_chans, dim, patch, patch)
+
+
+def assemble(
+    dim: int,
+    depth: int,
+    block: Callable[[int, float], nn.Module],
+    head: Callable[..., nn.Module],
+    patch: int = 16,
+    tokens: Mapping[str, int] = CLASS,
+    placed: bool = True,
+    stem: Callable[[int, int, int], nn.Module] = patches,
+    body: Callable[..., nn.Module] = Tokens,
+    img_size: int = 224,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """Patches of a `stem`, tokens before them, positions, blocks of (width, drop), a head: all that a ViT is."""
+    dim, drop, leading = Width(dim, "dim"), ramp(drop_path_rate, depth), sum(tokens.values())
+    blocks = [block(dim, next(drop)) for _ in range(depth)]
+    positions = Positions(dim, grid(img_size, patch), leading if placed else 0)
     prefix = Prefix(dim, tokens) if tokens else None
-    backbone = Tokens(nn.Conv2d(in_chans, dim, patch, patch), prefix, positions, blocks, patch)
-    net = Network(backbone, head(dim, num_classes, drop_rate))
+    backbone = body(stem(in_chans, dim, patch), prefix, positions, blocks, patch)
+    net = Network(backbone, head(dim, num_classes, drop_rate, leading))
     initialise(net, linear=trunc02)
     return net
 

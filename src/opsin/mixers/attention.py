@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.norm import LayerNorm
 from ..width import Concat, Groups, Width
 
 
@@ -21,10 +22,24 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, Concat(inner, inner, inner), bias=qkv_bias)
         self.proj = nn.Linear(inner, dim, bias=proj_bias)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def mixed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """What all heads gather (B, N, inner), before the last projection."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(y.transpose(1, 2).flatten(2))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.proj(self.mixed(x, bias))
+
+
+class NormedAttention(Attention):
+    """proj(norm(softmax(q k^T / sqrt(d)) v)). Sub-LayerNorm, Wang et al., 2022, arXiv:2210.06423"""
+
+    def __init__(self, dim: int, heads: int, eps: float = 1e-5):
+        super().__init__(dim, heads)
+        self.norm = LayerNorm(self.proj.in_features, eps=eps)
+
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self.proj(self.norm(self.mixed(x, bias)))
 
 
 class MapAttention(nn.Module):

@@ -44,13 +44,16 @@ def ahead(
     where it would not pay: `patience` is the time for training in latencies of all training images.
     """
     steps = [step for step in settings.augment.split("|") if step]
-    looks = views(steps, MOST) if set(steps) <= set(FLIPS) else {}
-    parts = divided(net, settings.freeze) if settings.freeze_norm and 0 < len(looks) < patience / PAYS else None
+    fixed = settings.freeze_norm and set(steps) <= set(FLIPS) and not settings.mixup + settings.cutmix
+    looks = views(steps, MOST) if fixed else {}
+    parts = divided(net, settings.freeze) if 0 < len(looks) < patience / PAYS else None
     if parts is None:
         return None
     front, rest = parts
     seen = {
-        part: maps(front, held, record, looks if part == "train" else {"plain": looks["plain"]}, work / f"{part}.npy")
+        part: maps(
+            front, held, record, looks if part == "train" else {"plain": looks["plain"]}, work / f"maps-{part}.npy"
+        )
         for part, held in images.items()
     }
     found = {part: held for part, held in seen.items() if held is not None}

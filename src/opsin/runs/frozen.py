@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..blocks import Network
+from ..data.scan import threaded
 from ..deploy.export import converted
 from ..deploy.quantised import quantised
 from ..evaluate.latency import quietest, session
@@ -57,9 +58,10 @@ class Frozen:
         pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, channels), np.uint8)
         return {n: quietest(partial(self.run, pixels, n, precision), seconds)["latency_ms"] for n in threads}
 
-    def features(self, images: NDArray[Any], threads: int, label: str) -> NDArray[np.float32]:
-        """Features (N, D) of images (N, H, W, C)."""
-        return np.concatenate([self.run(np.array(image)[None], threads) for image in track(images, label)])
+    def features(self, images: NDArray[Any], label: str) -> NDArray[np.float32]:
+        """Features (N, D) of images (N, H, W, C), on all cores, a picture on each."""
+        made = threaded(lambda image: self.run(np.array(image)[None], 1), images)
+        return np.concatenate(list(track(made, label, len(images))))
 
 
 def free_sides(proto: Any) -> None:

@@ -80,7 +80,7 @@ class Run:
         return shortlist.filled(row["name"], len(self.images.classes), self.channels, size, self.settings, levels)
 
     def features(self, row: dict[str, Any], part: data.Dataset, label: str) -> NDArray[Any]:
-        return self.frozen(row).features(pixels.at(part, row["record"], self.work), row["threads"], label)
+        return self.frozen(row).features(pixels.at(part, row["record"], self.work), label)
 
     # ---------------------------------- 4: the probe, then fine-tuning ----------------------------------
 
@@ -90,7 +90,7 @@ class Run:
         frozen, held = self.frozen(row), pixels.at(val, row["record"], self.work)
 
         def features(x: NDArray[Any], label: str) -> NDArray[Any]:
-            return frozen.features(x, row["threads"], f"   features, {label}")
+            return frozen.features(x, f"   features, {label}")
 
         first = self.fitted(frozen, row, ())
         flips = transfer.harmless(first, features, held, val.labels)
@@ -107,8 +107,7 @@ class Run:
         most = int(self.settings.minutes * 60 * LOOKS * 1e3 / (row["latency_ms"] * len(train)))
         looks = transfer.views(flips, max(1, most))
         seen = [
-            frozen.features(look(images), row["threads"], f"   features of training images, {name}")
-            for name, look in looks.items()
+            frozen.features(look(images), f"   features of training images, {name}") for name, look in looks.items()
         ]
         found = transfer.fitted(seen[0], train.labels, len(self.images.classes), self.settings.seed)
         return transfer.looked(found, seen, train.labels) if len(seen) > 1 else found
@@ -141,12 +140,13 @@ class Run:
         trained = fuse(net).requires_grad_() if settings.freeze_norm else net
         larger = {"train": pixels.LARGER if crop else 1.0, "val": 1.0}
         images = {part: pixels.at(self.images.part(part), row["record"], self.work, larger[part]) for part in larger}
-        given = ahead(trained, settings, row["record"], images, patience, self.work) or (trained, settings, images)
+        behind = ahead(trained, settings, row["record"], images, patience, self.work)
+        learner, how, seen = behind or (trained, settings, images)
         history = finetune(
-            given[0],
-            (given[2]["train"], train.labels),
-            (given[2]["val"], self.images.part("val").labels),
-            given[1],
+            learner,
+            (seen["train"], train.labels),
+            (seen["val"], self.images.part("val").labels),
+            how,
             run_folder=self.work / "finetune",
             resume=True,
             seed=self.settings.seed,
