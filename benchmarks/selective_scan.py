@@ -52,9 +52,9 @@ def at_once(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, start: Ten
     decay = torch.exp(torch.einsum("slw,snw->slnw", step, a))
     drive = torch.einsum("slw,sln,slw->slnw", step, b, u)
     h, y = start, []
-    for t in range(u.shape[1]):
-        h = decay[:, t] * h + drive[:, t]
-        y.append(torch.einsum("snw,sn->sw", h, c[:, t]))
+    for decay_t, drive_t, c_t in zip(decay.unbind(1), drive.unbind(1), c.unbind(1)):
+        h = decay_t * h + drive_t
+        y.append(torch.einsum("snw,sn->sw", h, c_t))
     return torch.stack(y, 1), h
 
 

@@ -144,6 +144,11 @@ def channels(build: Builder) -> int:
     return 3 if told is None else int(told.default)
 
 
+def input_channels(name: str | None) -> int:
+    """`channels` of a network by its name; three for one that is not here."""
+    return channels(builder(name)[0]) if name in table() else 3
+
+
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:
     last = strides[-1]
     return [last, *(s for s in (16, 8) if s < last)] if told["dilates"] else [last]

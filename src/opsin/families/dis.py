@@ -114,7 +114,8 @@ class DiS(nn.Module):
         told, x = self.told(x, t, labels), self.patches(x)
         grid = (x.shape[2], x.shape[3])
         h = self.positions(torch.cat([*(token[:, None] for token in told), x.flatten(2).mT], 1), grid)
-        r, made = torch.zeros_like(h), []
+        r = torch.zeros_like(h)
+        made: list[Tensor] = []
         half = len(self.blocks) // 2
         for i, block in enumerate(self.blocks):
             early = [made[2 * half - i]] if i > half else []
@@ -164,7 +165,7 @@ def dis(
     positions = Positions(width, grid(img_size, patch), told.tokens)
     nn.init.zeros_(positions.table)
     half = depth // 2
-    blocks = [Block(width, mixer, norm, drop_path_rate) for _ in range(half + 1)]
+    blocks: list[nn.Module] = [Block(width, mixer, norm, drop_path_rate) for _ in range(half + 1)]
     blocks += [late(width, mixer, norm, drop_path_rate) for _ in range(half)]
     backbone = DiS(nn.Conv2d(in_chans, width, patch, patch), told, positions, blocks, norm)
     return Network(backbone, NoiseHead(width, (2 if variance else 1) * in_chans, patch))

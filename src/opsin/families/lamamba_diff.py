@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ class LaMamba(nn.Module):
             x = stage(x, c)
             made.append(x)
         x = x + self.stages[4](x, c)
-        for stage, given in zip(self.stages[5:], made[::-1]):
+        for stage, given in zip(cast(list[ConditionedStage], self.stages[5:]), made[::-1]):
             x = stage.told(stage.down(x) + given, c)
         shift, scale = (part[:, None, None] for part in self.modulate(self.project(c)))
         maps = [m.movedim(-1, 1) for m in (*made, self.flat(self.final(x)) * (1 + scale) + shift)]

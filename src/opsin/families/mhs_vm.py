@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -68,13 +69,13 @@ class ScanUNet(nn.Module):
         x = x.expand(-1, self.in_chans, -1, -1) if x.shape[1] == 1 else x
         x = self.norm(self.patches(x).movedim(1, -1))
         half, entered, made = len(self.stages) // 2, [], []
-        for stage in self.stages[:half]:
+        for stage in cast(list[Stage], self.stages[:half]):
             x = stage.down(x)
             entered.append(x)
             x = stage.blocks(x)
             made.append(x)
-        x = self.stages[half](x)
-        for stage in self.stages[half + 1 :]:
+        x = cast(Stage, self.stages[half])(x)
+        for stage in cast(list[Stage], self.stages[half + 1 :]):
             x = stage(x + entered.pop())
         maps = [m.movedim(-1, 1) for m in (*made, x)]
         return Features([maps[tap] for tap in taps], [self.strides[tap] for tap in taps])

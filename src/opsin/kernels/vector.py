@@ -1,7 +1,7 @@
 """Vectors of sixteen float32 for functions that Numba compiles, where the compiler would not find them by itself.
 
-`load`, `store`, `prefetch`, `spread`, `total`, `exp2`, and + and * between vectors. A processor without registers so wide takes
-several for each.
+`load`, `store`, `prefetch`, `spread`, `total`, `exp2`, and + and * between vectors. A processor without registers so
+wide takes several for each.
 """
 
 from __future__ import annotations
