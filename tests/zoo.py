@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from opsin.families.golden import load_families
-from opsin.registry import ABOUT, builder, channels, facts, list_models
+from opsin.registry import ABOUT, builder, facts, input_channels, list_models
 
 # Mere sizes among arguments; the last two are none, but only giants have them: test_transformers.py has smaller ones.
 SIZES = """
@@ -148,7 +148,7 @@ def shallow(depth: Any) -> Any:
 
 
 def image(name: str, batch: int = 2, chans: int | None = None, size: int | None = None, seed: int = 1) -> Tensor:
-    size, chans = size or small_size(name), chans or channels(builder(name)[0])
+    size, chans = size or small_size(name), chans or input_channels(name)
     return torch.randn(batch, chans, size, size, generator=torch.Generator().manual_seed(seed))
 
 

@@ -138,15 +138,9 @@ def arguments(build: Builder) -> list[str]:
     return list(inspect.signature(build).parameters)
 
 
-def channels(build: Builder) -> int:
-    """Channels of the images that a builder's networks read unless told otherwise: three, or its own default."""
-    told = inspect.signature(build).parameters.get("in_chans")
-    return 3 if told is None else int(told.default)
-
-
 def input_channels(name: str | None) -> int:
-    """`channels` of a network by its name; three for one that is not here."""
-    return channels(builder(name)[0]) if name in table() else 3
+    """Channels of the images that a network reads unless told otherwise: three, or what its variant says."""
+    return int(builder(name)[1].get("in_chans", 3)) if name in table() else 3
 
 
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:

@@ -61,8 +61,8 @@ class NoiseHead(MapHead):
     What such a network tells is settled by its images: `reset` to other classes is refused.
     """
 
-    def __init__(self, width: int, channels: int, patch: int = 1):
-        super().__init__(width, 0)
+    def __init__(self, width: int, channels: int, patch: int = 1, drop: float = 0.0):
+        super().__init__(width, 0, drop=drop)
         self.fc = ToPixels(width, channels, patch)
 
     def reset(self, num_classes: int) -> None:

@@ -88,22 +88,22 @@ class Dates(MapHead):
     `taps` says in which order; `classes` are those of change, where `num_classes` are the others', or the reverse.
     """
 
-    def __init__(self, backbone: Siamese, num_classes: int, other: int, taps: Sequence[int], changes: bool):
+    def __init__(
+        self, backbone: Siamese, num_classes: int, other: int, taps: Sequence[int], changes: bool, drop: float
+    ):
         self.taps, self.other, self.changes = tuple(taps), other, changes
         self.widths = backbone.widths[-2], backbone.widths[-1]
         super().__init__(Concat(*(backbone.widths[tap] for tap in taps)), num_classes)
+        self.drop, self.each = nn.Identity(), nn.Dropout(drop)  # type: ignore[assignment]  # of every map
 
     def unpooled(self, features: Features) -> list[Tensor]:
         return features.maps
 
     def pooled(self, x: list[Tensor]) -> list[Tensor]:
-        return x
+        return [self.each(m) for m in x]
 
     def vector(self, x: list[Tensor]) -> Tensor:
-        return torch.cat([m.mean((2, 3)) for m in x], 1)
-
-    def forward(self, features: Features) -> tuple[Tensor, ...]:
-        return self.fc(features.maps)
+        return torch.cat([m.mean((2, 3)) for m in self.pooled(x)], 1)
 
     def reset(self, num_classes: int) -> None:
         change, kinds = (num_classes, self.other) if self.changes else (self.other, num_classes)
@@ -131,11 +131,12 @@ def mamba_bcd(
     mixer: Mixer = SCAN,
     num_classes: int = 2,
     in_chans: int = 3,
+    drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     """net(pre, post): two images (B, C, H, W) to logits of no change and change (B, 2, H, W)."""
     backbone = Siamese(each(*dims), depths, mixer, in_chans, drop_path_rate)
-    return begun(Network(backbone, MapHead(backbone.widths[-1], num_classes, layer=enlarged)))
+    return begun(Network(backbone, MapHead(backbone.widths[-1], num_classes, layer=enlarged, drop=drop_rate)))
 
 
 @family(ABOUT, mambascd_tiny=TINY, mambascd_small=SMALL, mambascd_base=BASE)
@@ -145,11 +146,12 @@ def mamba_scd(
     mixer: Mixer = SCAN,
     num_classes: int = 7,
     in_chans: int = 3,
+    drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     """net(pre, post): logits of change (B, 2, H, W), and of the classes of both dates (B, num_classes, H, W)."""
     backbone = Siamese(each(*dims), depths, mixer, in_chans, drop_path_rate, dates=2)
-    return begun(Network(backbone, Dates(backbone, num_classes, 2, (-1, -3, -2), changes=False)))
+    return begun(Network(backbone, Dates(backbone, num_classes, 2, (-1, -3, -2), False, drop_rate)))
 
 
 @family(ABOUT, mambabda_tiny=TINY, mambabda_small=SMALL, mambabda_base=BASE)
@@ -160,11 +162,12 @@ def mamba_bda(
     num_classes: int = 5,
     buildings: int = 2,
     in_chans: int = 3,
+    drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     """net(pre, post) around a disaster: logits of `buildings` and of the damage to them (B, num_classes, H, W)."""
     backbone = Siamese(each(*dims), depths, mixer, in_chans, drop_path_rate, dates=1)
-    return begun(Network(backbone, Dates(backbone, num_classes, buildings, (-2, -1), changes=True)))
+    return begun(Network(backbone, Dates(backbone, num_classes, buildings, (-2, -1), True, drop_rate)))
 
 
 def begun(net: Network) -> Network:

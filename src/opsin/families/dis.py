@@ -139,7 +139,7 @@ SIZES = {"s": (368, 24), "b": (768, 24), "m": (768, 48), "l": (1024, 48), "h": (
         task="denoise",
     ),
     **{
-        f"dis_{size}_{patch}": dict(dim=dim, depth=depth, patch=patch, multiple=patch)
+        f"dis_{size}_{patch}": dict(dim=dim, depth=depth, patch=patch, in_chans=4, multiple=patch)
         for size, (dim, depth) in SIZES.items()
         for patch in (2, 4, 8)
     },
@@ -153,7 +153,8 @@ def dis(
     variance: bool = True,
     img_size: int = 32,
     num_classes: int = 1000,
-    in_chans: int = 4,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
     """Noise, with `variance` that too (B, 2 in_chans, H, W), in images of `img_size` a side, for `num_classes` labels.
@@ -168,7 +169,7 @@ def dis(
     blocks: list[nn.Module] = [Block(width, mixer, norm, drop_path_rate) for _ in range(half + 1)]
     blocks += [late(width, mixer, norm, drop_path_rate) for _ in range(half)]
     backbone = DiS(nn.Conv2d(in_chans, width, patch, patch), told, positions, blocks, norm)
-    return Network(backbone, NoiseHead(width, (2 if variance else 1) * in_chans, patch))
+    return Network(backbone, NoiseHead(width, (2 if variance else 1) * in_chans, patch, drop_rate))
 
 
 def block(theirs: str, ours: str) -> str:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import families
 from ..blocks import Network
 from ..blocks.pooling import pools
-from ..registry import ABOUT, BUILDERS, arguments, channels, natural, output_strides
+from ..registry import ABOUT, BUILDERS, arguments, natural, output_strides
 
 FACTS = Path(__file__).with_name("facts")
 
@@ -39,7 +39,7 @@ def measured(name: str) -> dict[str, Any]:
     size = variant.get("img_size", told["native"])
     with torch.device("meta"):
         net: Network = build(**variant).eval()
-        x = torch.empty(1, channels(build), size, size)
+        x = torch.empty(1, variant.get("in_chans", 3), size, size)
     return {
         "family": told["family"],
         "title": told["title"],
@@ -55,7 +55,7 @@ def measured(name: str) -> dict[str, Any]:
         "features": net.num_features,
         "output_stride": output_strides(told, net.backbone.strides),
         "pool": pools(net),
-        "arguments": [a for a in arguments(build) if a not in variant or a in ("img_size", "num_classes")],
+        "arguments": [a for a in arguments(build) if a not in variant or a in ("img_size", "num_classes", "in_chans")],
         "names": digest(net),
     }
 

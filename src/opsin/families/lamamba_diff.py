@@ -131,7 +131,7 @@ class LaMamba(nn.Module):
         multiple=4,
         task="denoise",
     ),
-    lamamba_diff_xl=dict(dim=320),
+    lamamba_diff_xl=dict(dim=320, in_chans=4),
 )
 def lamamba_diff(
     dim: int,
@@ -144,7 +144,8 @@ def lamamba_diff(
     mixer: Mixer = SnakeScan,
     img_size: int = 32,
     num_classes: int = 1000,
-    in_chans: int = 4,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
 ) -> Network:
     """Noise and its variance (B, 2 in_chans, H, W) in latents of `img_size` a side, for `num_classes` labels.
 
@@ -165,7 +166,7 @@ def lamamba_diff(
     stages = [stage(i, depths[i], turn=merges[i]) for i in range(4)]
     stages += [stage(3, middle), *(stage(i, depths[i] + wider, True, turns[3 - i]) for i in (3, 2, 1, 0))]
     backbone = LaMamba(dims, stages, seen, img_size, num_classes, in_chans)
-    return Network(backbone, NoiseHead(backbone.widths[-1], 2 * in_chans))
+    return Network(backbone, NoiseHead(backbone.widths[-1], 2 * in_chans, drop=drop_rate))
 
 
 def sines(side: int, dim: int) -> Tensor:

@@ -207,7 +207,7 @@ class Sequences(nn.Module):
         return Features([made[tap].unflatten(2, grid) for tap in taps], [1] * len(taps))
 
 
-SPIKING = dict(tokens=MembraneTokenizer, mlp=MembraneFfn, behind=Spoken)
+SPIKING = dict(in_chans=128, tokens=MembraneTokenizer, mlp=MembraneFfn, behind=Spoken)
 
 
 @family(
@@ -217,7 +217,7 @@ SPIKING = dict(tokens=MembraneTokenizer, mlp=MembraneFfn, behind=Spoken)
         licence="MIT",
         native=16,
     ),
-    lmuformer={},
+    lmuformer=dict(in_chans=128),
     spiking_lmuformer=dict(mixer=MembraneMemory, **SPIKING),
     spiking_attention=dict(mixer=SpikingAttention, **SPIKING),
 )
@@ -229,7 +229,7 @@ def lmuformer(
     mlp: Make = Ffn,
     behind: Make = nn.Identity,
     num_classes: int = 35,
-    in_chans: int = 128,
+    in_chans: int = 3,
     drop_rate: float = 0.0,
 ) -> Network:
     """In spikes, shortcuts run between membranes; `SpikingAttention` in place of memories is their baseline."""
