@@ -270,7 +270,8 @@ def test_the_cost_of_lamamba_grows_with_the_tokens():
 
     counted = []
     for side in (16, 32):
-        net = lamamba_diff(16, depths=(1, 1, 1, 1), heads=(2, 2, 2, 2), middle=1, window=4, img_size=side).eval()
+        sizes = dict(depths=(1, 1, 1, 1), heads=(2, 2, 2, 2), middle=1, window=4)
+        net = lamamba_diff(16, **sizes, img_size=side, in_chans=4).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             net(torch.randn(1, 4, side, side))
         counted.append(counter.get_total_flops())

@@ -610,6 +610,7 @@ def lamamba_diff(build: dict, case: str) -> Rebuilt:
         mixer,
         build["in_resolution"],
         build["num_classes"],
+        in_chans=4,
     )
     return Rebuilt(net, lam.AUTHORS, diffusion(4 if "guidance" in case else 0, build["num_classes"]))
 
