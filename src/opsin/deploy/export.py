@@ -59,20 +59,29 @@ RESIZE = "; any_size=False leaves the resize out of the file and is exact, a lar
 
 
 class FromPixels(nn.Module):
-    """model((pixels / 255 - mean) / std), pixels uint8 (N, H, W, C)"""
+    """model((pixels / 255 - mean) / std), pixels uint8 (N, H, W, C)
 
-    scale: Tensor
-    shift: Tensor
+    Written as the norm that it is: ONNX Runtime turns a product and a sum back to channels last in 8-bit graphs, where
+    they take a quarter of the whole time.
+    """
 
     def __init__(self, model: nn.Module, record: dict[str, Any]):
         super().__init__()
         mean, std = (torch.tensor(record[key], dtype=torch.float32) for key in ("mean", "std"))
+        self.norm = nn.BatchNorm2d(len(mean), eps=0.0)
+        self.norm.load_state_dict(
+            {
+                "weight": 1 / (255 * std),
+                "bias": -mean / std,
+                "running_mean": torch.zeros_like(mean),
+                "running_var": torch.ones_like(std),
+                "num_batches_tracked": torch.tensor(0),
+            }
+        )
         self.model = model
-        self.register_buffer("scale", (1 / (255 * std)).view(-1, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        out: Tensor = self.model(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
+        out: Tensor = self.model(self.norm(pixels.permute(0, 3, 1, 2).float()))
         return out
 
 
