@@ -7,9 +7,10 @@ steps (B) and labels (B), of which the one behind the last class is none; predic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -31,9 +32,10 @@ class ConvStep(Fused):
 
     def __init__(self, dim: int, seen: int):
         super().__init__(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=nn.GELU, norm=norm), gate)
-        self.inner, self.outer = Modulate(seen, self.expand.conv.out_channels, 2), Modulate(seen, dim, 1)
+        hidden = cast(Conv, self.expand).conv.out_channels
+        self.inner, self.outer = Modulate(seen, hidden, 2), Modulate(seen, dim, 1)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]  # one input more
         shift, scale = (t[:, :, None, None] for t in self.inner(c))
         y = self.project(self.gate(self.expand(x) * (1 + scale) + shift))
         return x + self.outer(c)[0][:, :, None, None] * y
@@ -87,8 +89,11 @@ class AsCANDenoiser(nn.Module):
         self.labels = nn.Embedding(classes + 1, int(seen))
 
         def stage(i: int, kinds: str) -> Steps:
-            made = {"C": lambda: ConvStep(dims[i], seen), "T": lambda: AttentionStep(dims[i], seen, size, side >> i)}
-            return Steps(made[kind]() for kind in kinds)
+            made: dict[str, Callable[..., nn.Module]] = {
+                "C": ConvStep,
+                "T": partial(AttentionStep, size=size, side=side >> i),
+            }
+            return Steps(made[kind](dims[i], seen) for kind in kinds)
 
         self.stem = nn.Conv2d(channels, dims[0], 3, padding=1)
         self.downs = nn.ModuleList(stage(i, kinds) for i, kinds in enumerate(pattern))

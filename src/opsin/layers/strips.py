@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +31,11 @@ class StripSum(nn.Module):
         return y
 
     def merged(self) -> nn.Conv2d:
-        parts: list[Any] = [fused(conv, norm) for conv, norm in self.branches]  # type: ignore[misc, arg-type]
+        parts: list[Any] = [fused(*branch) for branch in cast(Any, self.branches)]
         margins = [tuple((self.kernel - s) // 2 for s in part.kernel_size) for part in parts]
         weight = sum(F.pad(part.weight, (w, w, h, h)) for part, (h, w) in zip(parts, margins))
         bias = torch.stack([part.bias for part in parts]).sum(0)
-        return like(parts[0], weight, bias)  # type: ignore[arg-type]
+        return like(parts[0], cast(Tensor, weight), bias)
 
 
 def branch(dim: int, h: int, w: int) -> nn.Sequential:

@@ -162,7 +162,7 @@ def _paper(row: dict[str, str]) -> Paper:
         lives=tuple(row["lives"].split()),
         proof=tuple(row["proof"].split()),
         missing=row["missing"],
-        counts=tuple(Count(**{**c, "printed": float(c["printed"])}) for c in counts),
+        counts=tuple(Count(c["network"], c["what"], float(c["printed"]), c["because"]) for c in counts),
         figures=tuple(Figure(**f) for f in figures),
         fixed=tuple(Fixed(f["networks"], tuple(f["parameters"].split()), f["reason"]) for f in widths),
     )
