@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +27,14 @@ from .ascan import check, gate
 norm = partial(LayerNorm, dim=1)
 
 
-class ConvStep(Fused):
+class ConvStep(nn.Module):
     """x + g project(gate(expand(x) (1 + scale) + shift)): g, scale and shift read off the condition c (B, D)"""
 
     def __init__(self, dim: int, seen: int):
-        super().__init__(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=nn.GELU, norm=norm), gate)
-        self.inner, self.outer = Modulate(seen, self.expand.conv.out_channels, 2), Modulate(seen, dim, 1)
+        super().__init__()
+        made: Any = Fused(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=nn.GELU, norm=norm), gate)
+        self.expand, self.gate, self.project = made.expand, made.gate, made.project
+        self.inner, self.outer = Modulate(seen, made.expand.conv.out_channels, 2), Modulate(seen, dim, 1)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         shift, scale = (t[:, :, None, None] for t in self.inner(c))
@@ -86,13 +89,12 @@ class AsCANDenoiser(nn.Module):
         self.time = Timestep(seen, seen, int(dims[0]))
         self.labels = nn.Embedding(classes + 1, int(seen))
 
-        def stage(i: int, kinds: str) -> Steps:
-            made = {"C": lambda: ConvStep(dims[i], seen), "T": lambda: AttentionStep(dims[i], seen, size, side >> i)}
-            return Steps(made[kind]() for kind in kinds)
+        def block(i: int, kind: str) -> nn.Module:
+            return ConvStep(dims[i], seen) if kind == "C" else AttentionStep(dims[i], seen, size, side >> i)
 
         self.stem = nn.Conv2d(channels, dims[0], 3, padding=1)
-        self.downs = nn.ModuleList(stage(i, kinds) for i, kinds in enumerate(pattern))
-        self.ups = nn.ModuleList(stage(i, kinds[::-1]) for i, kinds in enumerate(pattern))
+        self.downs = nn.ModuleList(Steps(block(i, kind) for kind in kinds) for i, kinds in enumerate(pattern))
+        self.ups = nn.ModuleList(Steps(block(i, kind) for kind in kinds[::-1]) for i, kinds in enumerate(pattern))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(dims))
         self.merge = nn.ModuleList(nn.Conv2d(Concat(a, b), a, 1) for a, b in pairwise(dims))
         self.norm, self.out = norm(dims[0]), nn.Conv2d(dims[0], channels, 3, padding=1)

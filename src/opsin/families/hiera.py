@@ -60,8 +60,8 @@ class UnitAttention(nn.Module):
 class Widened(nn.Linear):
     """The larger of 2x2 neighbours' projections, of maps that are normed"""
 
-    def forward(self, x: Tensor, normed: Tensor) -> Tensor:
-        return halved(super().forward(normed))
+    def forward(self, input: Tensor, *normed: Tensor) -> Tensor:
+        return halved(super().forward(*normed))
 
 
 class Doubled(nn.Module):

@@ -17,6 +17,8 @@ class StripSum(nn.Module):
     One convolution when `merged`.
     """
 
+    branches: Any
+
     def __init__(self, dim: int, kernel: int):
         super().__init__()
         sides = [(kernel, kernel), *([(kernel - 4, kernel - 4)] if kernel > 3 else []), (1, kernel), (kernel, 1)]
@@ -25,17 +27,17 @@ class StripSum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = self.branches
-        y = first(x)
+        y: Tensor = first(x)
         for other in others:
             y = y + other(x)
         return y
 
     def merged(self) -> nn.Conv2d:
-        parts: list[Any] = [fused(conv, norm) for conv, norm in self.branches]  # type: ignore[misc, arg-type]
+        parts: list[Any] = [fused(branch[0], branch[1]) for branch in self.branches]
         margins = [tuple((self.kernel - s) // 2 for s in part.kernel_size) for part in parts]
-        weight = sum(F.pad(part.weight, (w, w, h, h)) for part, (h, w) in zip(parts, margins))
+        weight: Any = sum(F.pad(part.weight, (w, w, h, h)) for part, (h, w) in zip(parts, margins))
         bias = torch.stack([part.bias for part in parts]).sum(0)
-        return like(parts[0], weight, bias)  # type: ignore[arg-type]
+        return like(parts[0], weight, bias)
 
 
 def branch(dim: int, h: int, w: int) -> nn.Sequential:
