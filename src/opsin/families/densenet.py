@@ -59,12 +59,6 @@ def halve(cin: int, cout: int) -> nn.Module:
     )
 
 
-def smooth(cin: int, cout: int) -> nn.Module:
-    return nn.Sequential(
-        nn.BatchNorm2d(cin), nn.ReLU(inplace=True), nn.Conv2d(cin, cout, 1, bias=False), BlurPool()
-    )
-
-
 def max_pool() -> nn.Module:
     return nn.MaxPool2d(3, 2, 1)
 
@@ -90,7 +84,7 @@ def deep(cin: int, cout: int) -> nn.Module:
     densenet201=dict(depths=(6, 12, 48, 32)),
     densenet161=dict(depths=(6, 12, 36, 24), growth=48, stem=96),
     densenet264d=dict(depths=(6, 12, 64, 48), growth=48, stem=96, first=deep),
-    densenetblur121d=dict(depths=(6, 12, 24, 16), first=deep, pool=blurred, halving=smooth),
+    densenetblur121d=dict(depths=(6, 12, 24, 16), first=deep, pool=blurred),
 )
 def densenet(
     depths: Sequence[int],
@@ -98,7 +92,6 @@ def densenet(
     stem: int = 64,
     first: Callable[[int, int], nn.Module] = seven,
     pool: Callable[[], nn.Module] = max_pool,
-    halving: Callable[[int, int], nn.Module] = halve,
     num_classes: int = 1000,
     in_chans: int = 3,
     drop_rate: float = 0.0,
@@ -109,7 +102,7 @@ def densenet(
     for depth in depths[1:]:
         wide = stages[-1].width
         half = Width(wide // 2, "dim")
-        stages.append(DenseStage(half, depth, growth, halving(wide, half), drop_path_rate))
+        stages.append(DenseStage(half, depth, growth, halve(wide, half), drop_path_rate))
     widths = [stem, *[stage.width for stage in stages]]
     backbone = Pyramid(first(in_chans, stem), stages, widths, [2, 4, 8, 16, 32])
     norm = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(inplace=True))

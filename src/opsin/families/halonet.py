@@ -55,6 +55,13 @@ def single(in_chans: int, dim: int, act: Act) -> nn.Module:
     return nn.Sequential(Conv(in_chans, dim, 7, 2, act=act))
 
 
+def classifier(dim: int, last: int, act: Act, num_classes: int, drop: float) -> Classifier:
+    """With a convolution to `last` channels before the pooling, if any."""
+    wide = Width(last, "head") if last else dim
+    before = Conv(dim, wide, 1, act=act) if last else None
+    return Classifier(wide, num_classes, before=before, drop=drop)
+
+
 ALL = tuple(tuple(range(99)) for _ in range(4))
 
 
@@ -100,7 +107,7 @@ def halonet(
     drop_rate: float = 0.0,
     drop_path_rate: float = 0.0,
 ) -> Network:
-    """Blocks named in `local` have attention; inner channels are `thin` times fewer. A head of `last` channels if any."""
+    """Blocks named in `local` have attention; inner channels are `thin` times fewer. A head of `last` if any."""
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
     first = dims[0] if dims[0] == 64 else Width(64, "stem")  # without a change of shape the first block adds its input
 
@@ -108,7 +115,11 @@ def halonet(
         cin, cout, stride = dims[i] if j else [first, *dims][i], dims[i], 1 if j or not i else 2
         hidden = Width(round(cout / thin), "hidden")
         attends = j in local[i]
-        middle = attention(hidden, heads[i], square, halo, stride, values, act) if attends else convolution(hidden, stride, act)
+        middle = (
+            attention(hidden, heads[i], square, halo, stride, values, act)
+            if attends
+            else convolution(hidden, stride, act)
+        )
         return HaloBottleneck(cin, cout, hidden, stride, middle, act, next(drop))
 
     stages = [
@@ -116,9 +127,7 @@ def halonet(
         for i, depth in enumerate(depths)
     ]
     backbone = Pyramid(stem(in_chans, first, act), stages, [first, *dims], [2, 4, 8, 16, 32])
-    wide = Width(last, "head") if last else dims[-1]
-    before = Conv(dims[-1], wide, 1, act=act) if last else None
-    net = Network(backbone, Classifier(wide, num_classes, before=before, drop=drop_rate))
+    net = Network(backbone, classifier(dims[-1], last, act, num_classes, drop_rate))
     initialise(net.backbone, conv=kaiming_out)
     return net
 

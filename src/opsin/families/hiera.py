@@ -60,8 +60,8 @@ class UnitAttention(nn.Module):
 class Widened(nn.Linear):
     """The larger of 2x2 neighbours' projections, of maps that are normed"""
 
-    def forward(self, x: Tensor, normed: Tensor) -> Tensor:
-        return halved(super().forward(normed))
+    def forward(self, input: Tensor, *normed: Tensor) -> Tensor:
+        return halved(super().forward(*normed))
 
 
 class Doubled(nn.Module):
@@ -221,7 +221,9 @@ def hiera(
 def numbered(*depths: int) -> str:
     """Rules for blocks counted from input to output."""
     places = [f"backbone.stages.{s}.blocks.{b}" for s, depth in enumerate(depths) for b in range(depth)]
-    return ENDS + "".join(f"blocks.{i}.proj -> {at}.widen\n{scales(i, at)}blocks.{i} -> {at}\n" for i, at in enumerate(places))
+    return ENDS + "".join(
+        f"blocks.{i}.proj -> {at}.widen\n{scales(i, at)}blocks.{i} -> {at}\n" for i, at in enumerate(places)
+    )
 
 
 def scales(i: int, at: str) -> str:

@@ -20,9 +20,7 @@ class HaloAttention(nn.Module):
 
     no_decay = ("rows", "columns")
 
-    def __init__(
-        self, dim: int, heads: int, block: int = 8, halo: int = 3, stride: int = 1, ratio: float = 1.0
-    ):
+    def __init__(self, dim: int, heads: int, block: int = 8, halo: int = 3, stride: int = 1, ratio: float = 1.0):
         super().__init__()
         self.block, self.halo, self.window, self.stride = block, halo, block + 2 * halo, stride
         size, self.heads = dim // heads, Width(heads, "heads")

@@ -22,6 +22,20 @@ STATES = ("works", "partly", "not yet")
 
 
 @dataclass(frozen=True)
+class Count:
+    """A count that the paper prints otherwise than is measured here, and why.
+
+    Attributes:
+        what: "params", or "macs" at the native size; `opsin.facts(network)` has the measured one.
+    """
+
+    network: str
+    what: str
+    printed: float
+    because: str
+
+
+@dataclass(frozen=True)
 class Paper:
     """A paper and what stands of it here.
 
@@ -30,6 +44,7 @@ class Paper:
         state: "works": all that it names is here and proved. "partly", "not yet": `missing` says what is to be shown.
         lives: dotted paths of callables.
         proof: pytest node ids.
+        counts: where the paper's printed parameters or multiply-accumulates differ.
     """
 
     id: int
@@ -40,14 +55,17 @@ class Paper:
     lives: tuple[str, ...]
     proof: tuple[str, ...]
     missing: str
+    counts: tuple[Count, ...] = ()
 
 
 @functools.cache
 def papers() -> tuple[Paper, ...]:
     """The whole catalogue, by id."""
-    text = files("opsin.papers").joinpath("papers.tsv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    return tuple(_paper(row) for row in rows)
+    printed: dict[str, list[Count]] = {}
+    for row in _rows("counts.tsv"):
+        count = Count(row["network"], row["what"], float(row["printed"]), row["because"])
+        printed.setdefault(row["id"], []).append(count)
+    return tuple(_paper(row, tuple(printed.get(row["id"], ()))) for row in _rows("papers.tsv"))
 
 
 def search(query: str | None = None, state: str | None = None, category: str | None = None) -> list[Paper]:
@@ -78,13 +96,19 @@ def table(found: Iterable[Paper]) -> Table:
     counts = ", ".join(f"{sum(paper.state == state for paper in found)} {state}" for state in STATES)
     out = Table("id", "paper", "names", "state", "here, or missing", caption=f"{len(found)} papers: {counts}")
     for paper in found:
-        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else [])])
+        told = [f"{count.network}: {count.printed:.4g} {count.what} printed: {count.because}" for count in paper.counts]
+        place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else []), *told])
         cells = (str(paper.id), paper.title, paper.names, Text(paper.state, colours[paper.state]), place)
         out.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
     return out
 
 
-def _paper(row: dict[str, str]) -> Paper:
+def _rows(file: str) -> Iterable[dict[str, str]]:
+    text = files("opsin.papers").joinpath(file).read_text(encoding="utf-8")
+    return csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+
+
+def _paper(row: dict[str, str], counts: tuple[Count, ...]) -> Paper:
     return Paper(
         id=int(row["id"]),
         title=row["title"],
@@ -94,6 +118,7 @@ def _paper(row: dict[str, str]) -> Paper:
         lives=tuple(row["lives"].split()),
         proof=tuple(row["proof"].split()),
         missing=row["missing"],
+        counts=counts,
     )
 
 
