@@ -65,7 +65,9 @@ def measure(name: str, seconds: float, threads: int) -> None:
         path.write_bytes(proto.SerializeToString())
         weights = 4e-6 * sum(p.numel() for p in net.parameters())
         size = path.stat().st_size / 1e6
-        print(f"{name}: {len(proto.graph.node)} nodes, {size:.1f} MB (weights {weights:.1f}), exported in {taken:.0f} s")
+        print(
+            f"{name}: {len(proto.graph.node)} nodes, {size:.1f} MB (weights {weights:.1f}), exported in {taken:.0f} s"
+        )
         runs: dict[str, Run | None] = {
             "torch": lambda pixels: whole(torch.from_numpy(pixels)).numpy(),
             "ONNX Runtime": onnx_runtime(path, threads),
