@@ -20,7 +20,10 @@ from opsin.registry import BUILDERS, builder, facts, list_models
 from opsin.width import atoms, axes, fixed, narrow, slices, widths
 
 each_path = pytest.mark.parametrize("name", representatives())
+DENOISE = [name for name in representatives() if facts(name)["task"] == "denoise"]  # what they answer are images
 one_a_family = pytest.mark.parametrize("name", with_slow(representatives(), each_family()))  # for what families share
+CLASSIFY = [name for name in representatives() if name not in DENOISE]
+one_classifier_a_family = pytest.mark.parametrize("name", with_slow(CLASSIFY, each_family()))
 
 # Dimensions of parameters that belong to no width, by the end of the parameter's name: pixels' channels, classes,
 # places on a grid. The catalogue says what else cannot change in whose networks, and why. Anything else that `fixed`
@@ -72,6 +75,9 @@ FREE = (
     "space.moves",  # ways to a neighbour
     # Classes, and one number for each of several heads.
     *(f"heads.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")),
+    "time.fc1.weight",  # reads waves
+    "stem.convs.0.weight",
+    *(f"cell.norms.1.{kind}" for kind in ("weight", "bias")),  # of polynomials, all of which a memory needs
     "fc.weights",
     "labels.weights",
     "teacher.weights",
@@ -113,7 +119,7 @@ def test_trains_a_step(name):
     y.square().mean().backward()
     silent = [k for k, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert silent == []
-    assert y.shape[:2] == (2, 5)
+    assert y.shape[:2] == (2, 2 * image(name).shape[1] if name in DENOISE else 5)
 
 
 @each_path
@@ -151,7 +157,7 @@ def test_head_in_two_steps_is_the_head(name):
         assert net.forward_head(made, pre_logits=True).shape == (2, net.num_features)
 
 
-@one_a_family
+@one_classifier_a_family
 def test_no_classifier_then_a_new_one(name):
     net = small(name, num_classes=0).eval()
     with torch.no_grad():
@@ -169,7 +175,7 @@ def test_other_channels(name):
 @one_a_family
 def test_odd_sizes_where_promised(name):
     step, low = facts(name)["multiple"], small_size(name)
-    x = torch.randn(1, 3, low + step * 3, low + step * 7)
+    x = image(name, 1, size=low + step * 7)[:, :, : low + step * 3]
     with torch.no_grad():
         assert small(name).eval()(x).isfinite().all()
 
@@ -271,7 +277,7 @@ def test_layer_groups_cover_every_parameter_once(name):
     net = small(name)
     grouped = [k for group in net.layer_groups() for k in group]
     assert sorted(grouped) == sorted(k for k, _ in net.named_parameters())
-    assert len(net.layer_groups()) >= 4  # stem, two blocks at least, head
+    assert len(net.layer_groups()) >= 4  # stem, two blocks at least, or one and a norm, head
     assert net.no_weight_decay() <= set(grouped)
 
 

@@ -26,6 +26,13 @@ def test_the_first_rule_that_fits_whole_steps_counts():
     assert placed(["a.b", "a.bc"], "a.b -> x\n a -> y") == {"a.b": "x", "a.bc": "y.bc"}
 
 
+def test_equal_parts_of_one_tensor_go_to_several_places():
+    rules, whole = "{i}.qkv -> {i+1}.q | 0 | {i+1}.v", torch.arange(6.0)
+    made = rename({"0.qkv": whole}, rules)
+    assert {name: part.tolist() for name, part in made.items()} == {"1.q": [0, 1], "1.v": [4, 5]}
+    assert restore(made, ["0.qkv"], rules)["0.qkv"].tolist() == [0, 1, 0, 0, 4, 5]
+
+
 def test_dots_are_dots():
     with pytest.raises(ConversionError, match="fit no rule: aXb"):
         placed(["aXb"], "a.b -> c")

@@ -12,11 +12,12 @@ from opsin.blocks.inverted import Inverted
 from opsin.families.inception_resnet import Residual
 from opsin.families.nasnet import Cell, Squeeze
 from opsin.families.resnet_rs import CURVE, scaled
+from opsin.heads.dla_up import DlaUp, Upsample
 from opsin.layers import BlurPool, DropLayer, DropPath, NeighbourGate, ScheduledDropPath, advance
 from opsin.layers.gate import neighbours
 from opsin.mixers.non_local import Concatenation, DotProduct, Embedded, Gaussian, NonLocal
 from opsin.registry import UnsupportedArgument, facts
-from opsin.width import Width
+from opsin.width import Width, narrow, widths
 
 # ---------------------------------------- gates and poolings ----------------------------------------
 
@@ -159,3 +160,35 @@ def test_linear_bottlenecks_are_linear():
     for block in blocks:
         assert [type(m) for m in block.project.children()] == [nn.Conv2d, nn.BatchNorm2d]
         assert [type(m) for m in block.dwconv.children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU6]
+
+
+# ---------------------------------------- DLA's decoder ----------------------------------------
+
+
+class Decoded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = small("dla34").backbone
+        self.decoder = DlaUp(self.backbone.widths[-4:], self.backbone.strides[-4:])
+
+    def forward(self, x):
+        return self.decoder(self.backbone(x, range(-4, 0)).maps)
+
+
+def test_dlas_decoder_goes_back_to_stride_four_at_any_width():
+    net, x = Decoded().eval(), torch.randn(1, 3, 64, 96)
+    thin = narrow(net, {name: max(1, width // 2) for name, width in widths(net).items()})
+    with torch.no_grad():
+        assert net(x).shape == (1, net.decoder.width, 16, 24) == (1, 64, 16, 24)
+        assert thin(x).shape == (1, thin.decoder.width, 16, 24) == (1, 32, 16, 24)
+
+
+def test_a_new_upsampling_is_bilinear():
+    x = torch.randn(1, 2, 4, 5)
+    expected = F.interpolate(x, scale_factor=2, mode="bilinear")
+    assert apart(Upsample(2, 2)(x)[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1]) < 1e-6
+
+
+def test_a_decoder_wants_maps_of_doubling_strides():
+    with pytest.raises(ValueError, match="twice the stride"):
+        DlaUp([8, 16], [4, 16])

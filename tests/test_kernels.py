@@ -102,6 +102,22 @@ def test_a_sequence_in_two_parts_is_the_whole():
     assert apart(end, last) < 1e-12
 
 
+def test_pruned_tokens_only_let_states_decay():
+    """Kept tokens answer as in the whole sequence whose other tokens add nothing."""
+    space, x = StateSpace(24, 4, 2).double(), torch.randn(2, 90, 24, dtype=torch.float64)
+    draw = torch.Generator().manual_seed(0)
+    kept = torch.stack([torch.randperm(90, generator=draw)[:40].sort().values for _ in range(2)])
+    step, a, b, c = space.parts(x)
+    silent = torch.zeros_like(x).scatter(1, kept[..., None].expand(-1, -1, 24), 1.0) * x
+    y, last = scan(silent, step, a.mT.expand(2, -1, -1), b, c)
+    wanted = (y + space.skip * x).gather(1, kept[..., None].expand(-1, -1, 24))
+    got, end = space.among(x, kept)
+    assert apart(got, wanted) < 1e-12
+    assert apart(end, last) < 1e-12
+    everything = torch.arange(90).expand(2, -1)
+    assert apart(space.among(x, everything)[0], space(x)[0]) < 1e-12
+
+
 def test_sixteen_bits_in_and_out_but_not_between():
     u, step, a, b, c, _ = drawn(2, 200, 16, 4)
     given = [u.mT, step.mT, a[0].mT, b.mT, c.mT]

@@ -35,6 +35,7 @@ ORDER = """
     bodies
     data
     heads
+    generate
     train
     pretrain
     compress

@@ -8,11 +8,11 @@ from zoo import apart, image, randomise, small
 
 import opsin
 from opsin.deploy.export import converted
-from opsin.families.change_mamba import BinaryChange, Damage, Encoder, SemanticChange, interleaved
-from opsin.families.dis import DiS
-from opsin.families.lamamba_diff import LaMambaDiff
-from opsin.families.lmuformer import SpikingAttention, lmuformer, spiking_lmuformer
-from opsin.families.mhs_vm import MHSVM
+from opsin.families.change_decoders import interleaved
+from opsin.families.change_mamba import mamba_bcd, mamba_bda, mamba_scd
+from opsin.families.lamamba_diff import lamamba_diff
+from opsin.families.lmuformer import so_far
+from opsin.families.mhs_vm import mhs_vm
 from opsin.layers import routes, scan_order
 from opsin.layers.spike import LeakyFire
 from opsin.mixers.atrous_scan import ES2D
@@ -21,6 +21,7 @@ from opsin.mixers.legendre import LegendreCell, remembered
 from opsin.mixers.mamba import Mamba
 from opsin.mixers.multi_scale_scan import MultiScaleScan
 from opsin.mixers.wavelet_scan import analysed, synthesised
+from opsin.registry import UnsupportedArgument
 from opsin.width import Groups, Width
 
 SIZES = [(6, 10), (10, 4), (8, 8), (2, 6)]
@@ -181,14 +182,16 @@ def test_exported_scans_agree_in_onnx_runtime(name):
 
 
 def test_change_networks_answer_for_pairs():
-    dims, depths = (8, 12, 16, 20), (1, 1, 1, 1)
+    sizes = dict(dims=(8, 12, 16, 20), depths=(1, 1, 1, 1))
     pre, post = torch.randn(2, 1, 3, 64, 96)
-    encoder = Encoder(dims, depths)
     with torch.no_grad():
-        assert BinaryChange(encoder, dims).eval()(pre, post).shape == (1, 2, 64, 96)
-        made = SemanticChange(encoder, dims, classes=4).eval()(pre, post)
+        net = mamba_bcd(**sizes).eval()
+        assert net(pre, post).shape == (1, 2, 64, 96)
+        assert torch.equal(net(pre), net(pre, pre))
+        assert not torch.equal(net(pre), net(pre, post))
+        made = mamba_scd(**sizes, num_classes=4).eval()(pre, post)
         assert [m.shape[1] for m in made] == [2, 4, 4]
-        made = Damage(encoder, dims).eval()(pre, post)
+        made = mamba_bda(**sizes).eval()(pre, post)
         assert [m.shape[1] for m in made] == [2, 5]
     mixed = interleaved(pre, post)
     assert torch.equal(mixed[..., ::2], pre)
@@ -197,17 +200,32 @@ def test_change_networks_answer_for_pairs():
 
 def test_heads_of_mhs_vm_take_fewer_parameters_than_vm_unet():
     with torch.device("meta"):
-        net = MHSVM()
+        net = mhs_vm()
     assert sum(p.numel() for p in net.parameters()) == 17_257_129 < 27.4e6
 
 
 def test_diffusion_networks_have_the_authors_parameters():
-    with torch.device("meta"):
-        made = [DiS(368, 24), DiS(768, 24, 4), LaMambaDiff((320, 640, 1280, 1280))]
-    counted = [sum(p.numel() for p in net.parameters()) for net in made]
+    counted = [opsin.facts(name)["params"] for name in ("dis_s_2", "dis_b_4", "lamamba_diff_xl")]
     assert counted == [29_132_752, 121_126_784, 652_445_048]
-    with pytest.raises(ValueError, match="takes labels"):
-        DiS(16, 2, size=8)(torch.randn(1, 4, 8, 8), torch.zeros(1, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", ["dis_s_8", "lamamba_diff_xl"])
+def test_diffusion_networks_are_told_a_step_and_a_class(name):
+    net, x = small(name, num_classes=3).eval(), image(name, 1)
+    step, label = torch.tensor([7.0]), torch.tensor([2])
+    with torch.no_grad():
+        plain = net(x)
+        assert plain.shape == (1, 8, *x.shape[2:])
+        assert torch.equal(net(x, torch.zeros(1), torch.tensor([3])), plain)  # no step, no class
+        assert apart(net(x, step), plain) > 1e-3
+        assert apart(net(x, step, label), net(x, step)) > 1e-3
+    with pytest.raises(UnsupportedArgument, match="predicts noise has no classifier"):
+        net.reset_classifier(5)
+
+
+def test_a_dis_without_classes_takes_no_labels():
+    with pytest.raises(ValueError, match="takes no labels"):
+        small("dis_s_8", num_classes=0)(torch.randn(1, 4, 32, 32), torch.zeros(1), torch.zeros(1, dtype=torch.long))
 
 
 def test_legendre_memories_are_the_same_in_parallel_and_step_by_step():
@@ -231,19 +249,18 @@ def test_legendre_memories_keep_the_recent_past():
 
 
 def test_spiking_lmuformers_speak_in_zeros_and_ones():
-    with torch.device("meta"):
-        made = [lmuformer(), spiking_lmuformer(), spiking_lmuformer(mixer=SpikingAttention)]
-    assert [sum(p.numel() for p in net.parameters()) for net in made] == [1_621_796, 1_689_894, 1_689_379]
-    net, seen = spiking_lmuformer(16, 32, 5).eval(), []
+    counted = [opsin.facts(name)["params"] for name in ("lmuformer", "spiking_lmuformer", "spiking_attention")]
+    assert counted == [1_621_796, 1_689_894, 1_689_379]
+    net, seen = opsin.create_model("spiking_lmuformer", dim=32, in_chans=16, num_classes=5).eval(), []
     for m in net.modules():
         if isinstance(m, torch.nn.BatchNorm1d):
             m.weight.data.fill_(4.0)
         if isinstance(m, LeakyFire):
             m.register_forward_hook(lambda m, given, out: seen.append(out.unique().tolist()))
     with torch.no_grad():
-        x = torch.randn(2, 24, 16)
+        x = torch.randn(2, 16, 1, 24)
         y = net(x)
-        assert float((net.so_far(x)[-1] - y).abs().max()) < 1e-5
+        assert float((so_far(net, x)[-1] - y).abs().max()) < 1e-5
     assert y.shape == (2, 5)
     assert {value for values in seen for value in values} == {0.0, 1.0}
 
@@ -253,8 +270,9 @@ def test_the_cost_of_lamamba_grows_with_the_tokens():
 
     counted = []
     for side in (16, 32):
-        net = LaMambaDiff((16, 32, 64, 64), (1, 1, 1, 1), (2, 2, 2, 2), 1, window=4, size=(side, 10)).eval()
+        sizes = dict(depths=(1, 1, 1, 1), heads=(2, 2, 2, 2), middle=1, window=4)
+        net = lamamba_diff(16, **sizes, img_size=side, in_chans=4).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            net(torch.randn(1, 4, side, side), torch.zeros(1), torch.zeros(1, dtype=torch.long))
+            net(torch.randn(1, 4, side, side))
         counted.append(counter.get_total_flops())
     assert counted[1] / counted[0] < 4.01

@@ -14,7 +14,7 @@ from opsin.convert import rename, tables
 from opsin.families.golden import macs
 from opsin.mixers.window_mlp import WindowMlp
 from opsin.registry import builder, facts
-from opsin.width import narrow
+from opsin.width import narrow, widths
 
 
 def reduced(name: str, ours: dict, theirs: dict, table: str = "TIMM"):
@@ -248,6 +248,20 @@ def test_the_multiscale_network_that_widens_late():
         made = ours.forward_intermediates(x)
     assert [m.shape for m in made] == [e.shape for e in expected]
     assert max(apart(m, e) for m, e in zip(made[:3], expected)) < 1e-9
+
+
+def test_a_small_aimv2():
+    sizes = dict(dim=24, depth=2, heads=3, ratio=2.0, img_size=56)
+    ours, theirs = reduced(
+        "aimv2_large_patch14_224",
+        sizes,
+        dict(embed_dim=24, depth=2, num_heads=3, mlp_ratio=2.0, img_size=56, num_classes=1000),
+    )
+    x = torch.randn(2, 3, 56, 56).double()
+    with torch.no_grad():
+        assert apart(ours(x), theirs(x)) < 1e-9
+        keep = {name: list(range(0, width, 2)) for name, width in widths(ours).items()}
+        assert narrow(ours, keep)(x).isfinite().all()
 
 
 def test_gated_mlps_lose_whole_channels():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from opsin.families.golden import load_families
-from opsin.registry import ABOUT, builder, facts, list_models
+from opsin.registry import ABOUT, builder, facts, input_channels, list_models
 
 # Mere sizes among arguments; the last two are none, but only giants have them: test_transformers.py has smaller ones.
 SIZES = """
@@ -41,7 +41,13 @@ def kind(value: Any) -> Any:
 
 def lean(name: str) -> dict[str, Any]:
     """Arguments under which a network is light enough to draw often."""
-    return {"vgg": {"hidden": 64}}.get(facts(name)["family"], {})
+    once = {"depths": (1, 1, 1, 1)}
+    lighter = {
+        "vgg": {"hidden": 64},
+        "lamamba_diff": {**once, "dim": 16, "middle": 1},
+        "mhs_vm": {**once, "depths_up": (1, 1, 1, 1)},
+    }
+    return lighter.get(facts(name)["family"], {})
 
 
 # What draws weights that are drawn anew: a half of the time that a network takes to build.
@@ -65,6 +71,7 @@ ELSEWHERE = """
     vgg11 vit_giant_patch14_reg4_dinov2 plainmamba_l2 msvmambav3_tiny vit_small_patch14_dinov2 wide_resnet50_2
     dla60_res2net dla102 dla102x eca_resnet18 eca_resnet50 ecaresnext26t_32x4d hrnet_w18 hrnet_w18_ssld nasnetalarge
     repvgg_d2se resnet50c resnetaa34d resnetaa50 resnetblur50 resnetblur50d resnext50d_32x4d senet154 legacy_senet154
+    lmuformer spiking_attention mambascd_tiny mambabda_tiny
     revcol_huge seresnet50t seresnetaa50d seresnext50_32x4d seresnextaa101d_32x8d xception65p xception71
 """
 
@@ -95,7 +102,7 @@ def with_slow(values: Sequence[Any], fast: Sequence[Any]) -> list[Any]:
 
 UNPADDED = ("inception_v3", "inception_v4", "inception_resnet", "xception")  # their maps vanish on fewer pixels
 # Patches that overlap, or of two sizes, make uneven strides on few pixels; windows that are a share of them, none.
-SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64, **dict.fromkeys(UNPADDED, 107)}
+SIDES = {"pit": 128, "crossvit": 240, "gcvit": 64, "lmuformer": 4, "lamamba_diff": 16, **dict.fromkeys(UNPADDED, 107)}
 
 
 # Of drawn matrices: products of maps without norms between would grow beyond what floats hold.
@@ -140,8 +147,8 @@ def shallow(depth: Any) -> Any:
     return min(depth, 2) if isinstance(depth, int) else depth
 
 
-def image(name: str, batch: int = 2, chans: int = 3, size: int | None = None, seed: int = 1) -> Tensor:
-    size = size or small_size(name)
+def image(name: str, batch: int = 2, chans: int | None = None, size: int | None = None, seed: int = 1) -> Tensor:
+    size, chans = size or small_size(name), chans or input_channels(name)
     return torch.randn(batch, chans, size, size, generator=torch.Generator().manual_seed(seed))
 
 

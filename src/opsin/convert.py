@@ -1,10 +1,12 @@
 """Published checkpoints under our names.
 
 A table has one rule a line, `theirs -> ours`. `{b}` stands for a number, `{b+1}` on our side for that number shifted.
-A name takes the first rule that fits its beginning; `theirs ->` drops it. Every name must find its place.
+A name takes the first rule that fits its beginning; `theirs ->` drops it. Every name must find its place. Equal parts
+of one tensor may go to several places, with `0` for a part of zeros.
 
     conv1            -> backbone.stem.0.conv
     layer{s}.{b}     -> backbone.stages.{s-1}.blocks.{b}
+    attn.qkv.bias    -> mixer.q_bias | 0 | mixer.v_bias
     num_batches_tracked ->
 """
 
@@ -14,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
+import torch
 from torch import Tensor
 
 from .errors import OpsinError
@@ -53,12 +56,29 @@ def placed(names: Iterable[str], table: str) -> dict[str, str]:
 
 def rename(state: Mapping[str, Tensor], table: str) -> dict[str, Tensor]:
     """A published state dict under our names; see `placed` for what is raised."""
-    return {ours: state[theirs] for theirs, ours in placed(state, table).items()}
+    out: dict[str, Tensor] = {}
+    for theirs, ours in placed(state, table).items():
+        names, whole = places(ours), state[theirs]
+        parts = whole.chunk(len(names)) if len(names) > 1 else (whole,)
+        out |= {name: part for name, part in zip(names, parts) if name != "0"}
+    return out
 
 
 def restore(state: Mapping[str, Tensor], names: Iterable[str], table: str) -> dict[str, Tensor]:
     """Our state dict under the published `names` (those of the authors' network): the inverse of `rename`."""
-    return {theirs: state[ours] for theirs, ours in placed(names, table).items()}
+    return {theirs: joined(state, places(ours)) for theirs, ours in placed(names, table).items()}
+
+
+def places(ours: str) -> list[str]:
+    """The names that the parts of a published tensor go to; mostly one."""
+    return [name.strip() for name in ours.split("|")]
+
+
+def joined(state: Mapping[str, Tensor], names: list[str]) -> Tensor:
+    if len(names) == 1:
+        return state[names[0]]
+    empty = torch.zeros_like(state[next(name for name in names if name != "0")])
+    return torch.cat([empty if name == "0" else state[name] for name in names])
 
 
 def tables(family: str) -> dict[str, str]:

@@ -138,6 +138,11 @@ def arguments(build: Builder) -> list[str]:
     return list(inspect.signature(build).parameters)
 
 
+def input_channels(name: str | None) -> int:
+    """Channels of the images that a network reads unless told otherwise: three, or what its variant says."""
+    return int(builder(name)[1].get("in_chans", 3)) if name in table() else 3
+
+
 def output_strides(told: Mapping[str, Any], strides: list[int]) -> list[int]:
     last = strides[-1]
     return [last, *(s for s in (16, 8) if s < last)] if told["dilates"] else [last]

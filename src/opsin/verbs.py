@@ -81,6 +81,7 @@ def info(name: str) -> dict[str, Any]:
 
     from .evaluate.anatomy import anatomy
     from .factory import create_model
+    from .registry import input_channels
     from .weights import load
 
     folder = model_folder(name)
@@ -89,11 +90,12 @@ def info(name: str) -> dict[str, Any]:
         size = (net.config.get("preprocessing") or {}).get("size") or [
             list(net.config["architecture"])[0]["native"]
         ] * 2
-        channels = net.config["arguments"].get("in_chans", 3)
+        channels = net.config["arguments"].get("in_chans") or input_channels(net.config["architecture"])
         return {**net.config, "name": str(folder), "stages": anatomy(net.to("meta"), (channels, *size))}
     told = list(name.partition(".")[0])[0]
     with torch.device("meta"):
-        return {**told, "stages": anatomy(create_model(told["name"]), (3, told["native"], told["native"]))}
+        shape = (input_channels(told["name"]), told["native"], told["native"])
+        return {**told, "stages": anatomy(create_model(told["name"]), shape)}
 
 
 def diff(first: str, second: str) -> dict[str, Any]:

@@ -90,3 +90,12 @@ def test_neighbours_find_clusters():
 def test_what_cannot_be_probed_says_why(x, y, more, message):
     with pytest.raises(ProbeError, match=message):
         probe(x, np.array(y), **more)
+
+
+def test_what_only_varies_by_rounding_has_no_weight():
+    draw = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    x = np.stack([labels + draw.normal(0, 0.3, 60), 100 + 1e-5 * labels, np.full(60, 7.0)], 1).astype(np.float32)
+    weight = probe(x, labels).weight
+    assert (weight[:, 0] != 0).all()
+    assert (weight[:, 1:] == 0).all()

@@ -7,8 +7,12 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
+import opsin
 from opsin import OpsinError, list_models
+from opsin.blocks.residual import Bottleneck
+from opsin.families.golden import macs
 from opsin.papers import STATES, fixed, papers, search, table
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +102,27 @@ def test_figures_and_fixed_widths_stand_with_their_papers():
         assert list_models(entry.networks)
     assert [entry.networks for entry in fixed("recnext_a3")] == ["recnext_a*"]
     assert fixed("resnet50") == []
+
+
+def differing():
+    return [count for paper in papers() for count in paper.counts]
+
+
+@pytest.mark.parametrize("count", differing(), ids=lambda count: count.network)
+def test_printed_counts_differ_for_the_reason_that_is_told(count):
+    measured = opsin.facts(count.network)[count.what]
+    assert abs(measured / count.printed - 1) > 0.01
+    if "2^20" in count.because:
+        assert measured / 2**20 == pytest.approx(count.printed / 1e6, abs=0.005)
+    if "strides" in count.because:
+        assert strides_moved(count.network) == pytest.approx(count.printed, abs=0.06e9)
+
+
+def strides_moved(name: str) -> int:
+    """Multiply-accumulates with the strides of all 3x3 convolutions in the 1x1 before them."""
+    with torch.device("meta"):
+        net = opsin.create_model(name).eval()
+        for block in net.modules():
+            if isinstance(block, Bottleneck):
+                block.conv1.conv.stride, block.conv2.conv.stride = block.conv2.conv.stride, (1, 1)
+        return macs(net, torch.empty(1, 3, 224, 224))

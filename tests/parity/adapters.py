@@ -25,6 +25,7 @@ from opsin.families import wavemix as wave
 from opsin.families.densenet import DenseLayer
 from opsin.families.wide_resnet import AUTHORS as WIDE
 from opsin.families.wide_resnet import wide_resnet
+from opsin.heads.dla_up import AUTHORS, AUTHORS_IDA, DlaUp, IdaUp
 from opsin.heads.ffnet import FFNetHead
 from opsin.layers import LayerNorm
 from opsin.layers.haar import Haar
@@ -58,6 +59,11 @@ def ddrnet(build: dict, case: str) -> Rebuilt:
 
 
 def dla(build: dict, case: str) -> Rebuilt:
+    if "scales" in build:
+        return Rebuilt(DlaUp(build["channels"], build["scales"]), AUTHORS, lambda net, x: {"out": net(x)})
+    if "up_factors" in build:
+        net = IdaUp(build["channels"], build["out_dim"], build["up_factors"])
+        return Rebuilt(net, AUTHORS_IDA, lambda net, x: dict(zip(("y0", "y1", "out"), [*(y := net(x)), y[-1]])))
     if "variant" in build:
         make, given = BUILDERS[build["variant"]]
     else:

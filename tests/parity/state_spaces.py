@@ -567,28 +567,29 @@ def diffusion(channels: int, null: int) -> Callable[[nn.Module, list[Tensor]], d
 
 def dis(build: dict, case: str) -> Rebuilt:
     if "variant" in build:
-        size, patch = (
-            build["variant"].lower().replace("dis", "").strip("-_ ").replace("/", "_").replace("-", "_").split("_")
-        )
-        return Rebuilt(dism.dis(f"{size}_{patch}"), dism.AUTHORS, diffusion(0, 1000))
+        name = build["variant"].lower().replace("dis", "").strip("-_ ").replace("/", "_").replace("-", "_")
+        make, given = BUILDERS[f"dis_{name}"]
+        return Rebuilt(make(**given), dism.authors(given["depth"]), diffusion(0, 1000))
     classes = max(build.get("num_classes", -1), 0)
-    states, channels = build.get("ssm_cfg", {}).get("d_state", 16), build.get("channels", 4)
-    net = dism.DiS(
+    states = build.get("ssm_cfg", {}).get("d_state", 16)
+    net = dism.dis(
         build["embed_dim"],
         build["depth"],
         build["patch_size"],
-        classes,
-        build["img_size"],
-        (channels, channels * (2 if build.get("learn_sigma", True) else 1)),
         partial(BidirectionalMamba, states=states, share=1.0),
         dism.SkipBlock if build.get("skip", True) else dism.PlainSkipBlock,
+        build.get("learn_sigma", True),
+        build["img_size"],
+        classes,
+        build.get("channels", 4),
     )
-    return Rebuilt(net, dism.AUTHORS, diffusion(3 if "guidance" in case else 0, classes))
+    return Rebuilt(net, dism.authors(build["depth"]), diffusion(3 if "guidance" in case else 0, classes))
 
 
 def lamamba_diff(build: dict, case: str) -> Rebuilt:
     if "variant" in build:
-        return Rebuilt(lam.lamamba_diff_xl(), lam.AUTHORS, diffusion(0, 1000))
+        make, given = BUILDERS["lamamba_diff_xl"]
+        return Rebuilt(make(**given), lam.AUTHORS, diffusion(0, 1000))
     dims = build["dims"] if isinstance(build["dims"], list) else [build["dims"] * n for n in (1, 2, 4, 4)]
     heads = build["num_heads"] if isinstance(build["num_heads"], list) else [build["num_heads"]] * 4
     mixer = partial(
@@ -598,15 +599,18 @@ def lamamba_diff(build: dict, case: str) -> Rebuilt:
         conv=biased if build["ssm_conv_bias"] else dwconv,
         order=windings if build["continuous_scan"] else cross,
     )
-    net = lam.LaMambaDiff(
+    net = lam.lamamba_diff(
+        1,
         dims,
         build["depths"],
         heads,
         build["bottleneck_depth"],
         int(build["sd_unet_decoder_design"]),
         build["window_size"],
-        (build["in_resolution"], build["num_classes"]),
         mixer,
+        build["in_resolution"],
+        build["num_classes"],
+        in_chans=4,
     )
     return Rebuilt(net, lam.AUTHORS, diffusion(4 if "guidance" in case else 0, build["num_classes"]))
 
@@ -616,11 +620,11 @@ def lamamba_diff(build: dict, case: str) -> Rebuilt:
 
 def change_mamba(build: dict, case: str) -> Rebuilt:
     names = {
-        "STMambaBCD": (chm.BinaryChange, ("out",)),
-        "STMambaSCD": (chm.SemanticChange, ("change", "semantic_t1", "semantic_t2")),
-        "STMambaBDA": (chm.Damage, ("building", "damage")),
+        "STMambaBCD": (chm.mamba_bcd, ("out",)),
+        "STMambaSCD": (chm.mamba_scd, ("change", "semantic_t1", "semantic_t2")),
+        "STMambaBDA": (chm.mamba_bda, ("building", "damage")),
     }
-    task, outs = names[build.get("model", "STMambaBCD")]
+    make, outs = names[build.get("model", "STMambaBCD")]
     mixer = partial(
         CrossScan if "noz" in build["forward_type"] else GatedCrossScan,
         states=build["ssm_d_state"],
@@ -628,18 +632,18 @@ def change_mamba(build: dict, case: str) -> Rebuilt:
         conv=biased if build["ssm_conv_bias"] else dwconv,
     )
     more = {}
-    if task is chm.SemanticChange:
-        more = {"classes": build.get("output_clf", 7)}
-    if task is chm.Damage:
-        more = {"classes": (build.get("output_building", 2), build.get("output_damage", 5))}
-    dims = dims_of(build)
-    net = task(chm.Encoder(dims, build["depths"], mixer), dims, mixer, **more)
+    if make is chm.mamba_scd:
+        more = {"num_classes": build.get("output_clf", 7)}
+    if make is chm.mamba_bda:
+        more = {"num_classes": build.get("output_damage", 5), "buildings": build.get("output_building", 2)}
+    net = make(build["depths"], dims_of(build), mixer, **more)
 
     def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
         made = net(*given)
         return dict(zip(outs, made if isinstance(made, tuple) else (made,)))
 
-    return Rebuilt(net, chm.AUTHORS, run)
+    table = chm.AUTHORS_BINARY if make is chm.mamba_bcd else chm.AUTHORS_SEVERAL
+    return Rebuilt(net, table, run)
 
 
 # ------------------------------------------------- MHS-VM -------------------------------------------------
@@ -660,12 +664,12 @@ def mhs_vm(build: dict, case: str) -> Rebuilt:
     if "d_model" in build:
         block = (GatedSubspaceScan if build["gated"] else SubspaceScan)(build["d_model"], heads)
         return Rebuilt(nn.ModuleDict({"op": block}), mhs.mixer("op", "op"), lambda m, x: {"out": m["op"](*x)})
-    net = mhs.MHSVM(
+    net = mhs.mhs_vm(
         build.get("dims", (96, 192, 384, 768)),
         build.get("depths", (2, 2, 2, 2)),
         build.get("depths_decoder", (2, 2, 2, 1)),
-        build.get("num_classes", 1),
         partial(GatedSubspaceScan, scan=heads),
+        build.get("num_classes", 1),
     )
 
     def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
@@ -703,11 +707,14 @@ def lmuformer(build: dict, case: str) -> Rebuilt:
     attention = partial(lmu.SpikingAttention, heads=build["num_heads"])
     mixer = attention if kind.startswith("attn") else partial(memory, theta=theta)
     ffn = lmu.MembraneFfn if ms else lmu.SpikingFfn if spiking else lmu.Ffn
-    behind = nn.Sequential(nn.BatchNorm1d(dim), LeakyFire()) if ms else None
-    mlp = partial(ffn, ratio=build["mlp_ratios"])
-    net = lmu.LMUFormer(tokens(cin, dim), mixer, mlp, dim, build["depths"], build["num_classes"], behind)
+    mlp, behind = partial(ffn, ratio=build["mlp_ratios"]), lmu.Spoken if ms else nn.Identity
+    net = lmu.lmuformer(dim, build["depths"], tokens, mixer, mlp, behind, build["num_classes"], cin)
     whole = build.get("test_mode", "normal") != "all_seq"
-    run = lambda net, x: {"out": net(*x) if whole else net.so_far(*x)}
+
+    def run(net: nn.Module, given: list[Tensor]) -> dict[str, Tensor]:
+        x = given[0].mT[:, :, None]
+        return {"out": net(x) if whole else lmu.so_far(net, x)}
+
     return Rebuilt(fixed_norms(net, gains), lmu.AUTHORS, run)
 
 

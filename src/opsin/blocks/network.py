@@ -47,8 +47,9 @@ class Network(nn.Module):
             if p.ndim == 4:  # convolutions over maps are faster so, and transposed maps cost nothing
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.backbone(x, self.head.taps))
+    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+        """`told` is what a backbone takes beside images: the second of a pair, or a step and labels."""
+        return self.head(self.backbone(x, self.head.taps, *told))
 
     # ------------------------------------------ features ------------------------------------------
 

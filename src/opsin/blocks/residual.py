@@ -11,7 +11,7 @@ from ..width import Groups, Width, same
 
 Gate = Callable[[int], nn.Module]  # weighs the channels that leave a branch
 Shortcut = Callable[[int, int, int], nn.Module]  # of channels in, channels out, stride
-Part = Callable[..., nn.Module]  # convolution, norm and activation as one
+Part = Callable[..., Conv]
 Size = Callable[[int, str], int]  # a new width of so many channels
 
 
@@ -50,23 +50,24 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """act(gate(conv3(conv2(conv1(x)))) + shortcut(x)): 1x1, 3x3, 1x1; the stride sits in the 3x3"""
+    """act(gate(conv3(conv2(conv1(x)))) + shortcut(x)): 1x1, 3x3, 1x1; the stride sits in the 3x3
+
+    `inner` are the widths before and behind the 3x3, and its groups.
+    """
 
     def __init__(
         self,
         cin: int,
         cout: int,
-        stride: int = 1,
-        hidden: int = 64,
-        groups: int = 1,
+        stride: int,
+        inner: tuple[int, int, int],
         drop: float = 0.0,
         gate: Gate | None = None,
         project: Shortcut = shortcut,
         part: Part = Conv,
-        size: Size = Width,
     ):
         super().__init__()
-        a, b, groups = inner(hidden, groups, size)
+        a, b, groups = inner
         self.conv1, self.conv2, self.conv3 = part(cin, a, 1), part(a, b, 3, stride, groups), part(b, cout, 1, act=None)
         self.gate, self.drop = gate(cout) if gate else nn.Identity(), DropPath(drop)
         self.shortcut, self.act = project(cin, cout, stride), relu()
@@ -75,7 +76,7 @@ class Bottleneck(nn.Module):
         return self.act(self.drop(self.gate(self.conv3(self.conv2(self.conv1(x))))) + self.shortcut(x))
 
 
-def inner(hidden: int, groups: int, size: Size = Width) -> tuple[int, int, int]:
+def inner(hidden: int, groups: int = 1, size: Size = Width) -> tuple[int, int, int]:
     """Widths before and behind a bottleneck's 3x3, and its groups: in ResNeXt whole groups live or die together."""
     if groups == 1:
         return size(hidden, "reduced"), size(hidden, "mixed"), 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,8 @@ class NormedTokens(Tokens):
         norm: Callable[[int], nn.Module] = LayerNorm,
     ):
         super().__init__(patches, prefix, positions, blocks, stride)
-        self.norm = norm(positions.dim)
+        width: Any = positions.dim
+        self.norm = norm(width)
 
     def start(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         x, grid = super().start(x)

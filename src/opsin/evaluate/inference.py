@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from opsin.errors import OpsinError
+from opsin.registry import input_channels
 
 Size = int | Sequence[int] | None
 
@@ -31,7 +32,8 @@ def input_shape(model: nn.Module, size: Size = None) -> tuple[int, int, int]:
     if size is None and not pixels.get("size"):
         raise OpsinError(f"{type(model).__name__} does not say its input size: give size=224 or size=(H, W)")
     sides = [size, size] if isinstance(size, int) else list(pixels["size"] if size is None else size)
-    channels = (config.get("arguments") or {}).get("in_chans") or pixels.get("channels") or 3
+    told = (config.get("arguments") or {}).get("in_chans") or pixels.get("channels")
+    channels = told or input_channels(config.get("architecture"))
     shape = tuple(int(n) for n in ([channels, *sides] if len(sides) == 2 else sides))
     if len(shape) != 3 or min(shape) < 1:
         raise OpsinError(f"size {size!r} is no input size: give a side, (H, W) or (C, H, W), all at least 1")

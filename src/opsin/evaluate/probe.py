@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from opsin.errors import OpsinError
 from opsin.evaluate.metrics import Floats, Ints, score
 
+NOISE = 1e-4
+"""Of a feature's mean: a feature that varies less says nothing, as float32 carries seven digits."""
+
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -176,7 +179,7 @@ def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Tensor, Ints]:
 def _path(x: Tensor, y: Ints, classes: int, strengths: Sequence[float], balanced: bool) -> list[tuple[Tensor, Tensor]]:
     """Weight (K, D) and bias (K,) on raw features for each C, each fit starting from the one before."""
     mean, std = x.mean(0), x.std(0, correction=0)
-    std = torch.where(std > 1e-6 * (1 + mean.abs()), std, 1)
+    std = torch.where(std > NOISE * mean.abs() + 1e-6 * std.max(), std, torch.inf)
     z, truth = (x - mean) / std, torch.from_numpy(y)
     tally = torch.bincount(truth, minlength=classes).float()
     emphasis = (len(y) / (tally.count_nonzero() * tally.clamp(min=1)) if balanced else torch.ones(classes))[truth]

@@ -7,10 +7,10 @@ steps (B) and labels (B), of which the one behind the last class is none; predic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +27,15 @@ from .ascan import check, gate
 norm = partial(LayerNorm, dim=1)
 
 
-class ConvStep(nn.Module):
+class ConvStep(Fused):
     """x + g project(gate(expand(x) (1 + scale) + shift)): g, scale and shift read off the condition c (B, D)"""
 
     def __init__(self, dim: int, seen: int):
-        super().__init__()
-        made: Any = Fused(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=nn.GELU, norm=norm), gate)
-        self.expand, self.gate, self.project = made.expand, made.gate, made.project
-        self.inner, self.outer = Modulate(seen, made.expand.conv.out_channels, 2), Modulate(seen, dim, 1)
+        super().__init__(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=nn.GELU, norm=norm), gate)
+        hidden = cast(Conv, self.expand).conv.out_channels
+        self.inner, self.outer = Modulate(seen, hidden, 2), Modulate(seen, dim, 1)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]  # one input more
         shift, scale = (t[:, :, None, None] for t in self.inner(c))
         y = self.project(self.gate(self.expand(x) * (1 + scale) + shift))
         return x + self.outer(c)[0][:, :, None, None] * y
@@ -89,12 +88,16 @@ class AsCANDenoiser(nn.Module):
         self.time = Timestep(seen, seen, int(dims[0]))
         self.labels = nn.Embedding(classes + 1, int(seen))
 
-        def block(i: int, kind: str) -> nn.Module:
-            return ConvStep(dims[i], seen) if kind == "C" else AttentionStep(dims[i], seen, size, side >> i)
+        def stage(i: int, kinds: str) -> Steps:
+            made: dict[str, Callable[..., nn.Module]] = {
+                "C": ConvStep,
+                "T": partial(AttentionStep, size=size, side=side >> i),
+            }
+            return Steps(made[kind](dims[i], seen) for kind in kinds)
 
         self.stem = nn.Conv2d(channels, dims[0], 3, padding=1)
-        self.downs = nn.ModuleList(Steps(block(i, kind) for kind in kinds) for i, kinds in enumerate(pattern))
-        self.ups = nn.ModuleList(Steps(block(i, kind) for kind in kinds[::-1]) for i, kinds in enumerate(pattern))
+        self.downs = nn.ModuleList(stage(i, kinds) for i, kinds in enumerate(pattern))
+        self.ups = nn.ModuleList(stage(i, kinds[::-1]) for i, kinds in enumerate(pattern))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(dims))
         self.merge = nn.ModuleList(nn.Conv2d(Concat(a, b), a, 1) for a, b in pairwise(dims))
         self.norm, self.out = norm(dims[0]), nn.Conv2d(dims[0], channels, 3, padding=1)

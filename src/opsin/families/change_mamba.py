@@ -6,170 +6,173 @@ column beside column, image beside image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import Conv, LayerNorm
+from ..blocks import Features, Network, Pyramid
+from ..blocks.dense import MapHead
+from ..blocks.stage import LastBlocks
+from ..layers import LayerNorm, ramp
+from ..layers.init import initialise, trunc02
 from ..mixers.cross_scan import CrossScan, dwconv
+from ..registry import about, family
+from ..width import Concat, each
+from .change_decoders import ChangeDecoder, Mixer, SemanticDecoder
 from .vmamba import AUTHORS as VMAMBA
-from .vmamba import block, scan, vmamba
+from .vmamba import block, halve, scan, stem
 
-Mixer = Callable[[int], nn.Module]
-WIDTH = 128
 SCAN: Mixer = partial(CrossScan, states=1, expand=2.0, conv=dwconv)
 
 
-class Encoder(nn.Module):
-    """The normed maps of VMamba's four stages"""
+class Siamese(Pyramid):
+    """VMamba on two images (B, C, H, W), a norm behind each stage, and a decoder of what changed
 
-    def __init__(self, dims: Sequence[int], depths: Sequence[int], mixer: Mixer = SCAN, drop: float = 0.0):
+    The second image is the first where there is none. Taps: the stages' maps of the first image (1/4 to 1/32), those
+    of `dates`, decoders of its and of the second image's maps in turn, and the change (1/4).
+    """
+
+    def __init__(
+        self, dims: Sequence[int], depths: Sequence[int], mixer: Mixer, in_chans: int, drop: float, dates: int = 0
+    ):
+        rates, downs = ramp(drop, sum(depths)), [None, *(halve(*pair) for pair in pairwise(dims))]
+        stages = [
+            LastBlocks([block(dim, mixer(dim), next(rates)) for _ in range(n)], down)
+            for dim, n, down in zip(dims, depths, downs, strict=True)
+        ]
+        super().__init__(stem(in_chans, dims[0]), stages, [dims[0], *dims], [4, 4, 8, 16, 32])
+        self.norms = nn.ModuleList(LayerNorm(dim, dim=1, eps=1e-5) for dim in dims)
+        self.change = ChangeDecoder(dims, mixer)
+        first = [SemanticDecoder(dims, mixer)] if dates else []
+        self.dates = nn.ModuleList([*first, *(SemanticDecoder(dims, mixer, first[0].width) for _ in range(dates - 1))])
+        more = [*(part.width for part in first * dates), self.change.width]
+        self.widths, self.strides = [*dims, *more], [4, 8, 16, 32, *[4] * len(more)]
+
+    def encoded(self, x: Tensor) -> list[Tensor]:
+        maps = super().forward(x, range(4)).maps
+        return [norm(m) for norm, m in zip(self.norms, maps)]
+
+    def forward(self, x: Tensor, taps: Sequence[int] = (-1,), post: Tensor | None = None) -> Features:
+        wanted = [tap % len(self.widths) for tap in taps]
+        first = self.encoded(x)
+        made = dict(enumerate(first))
+        if max(wanted) > 3:
+            second = first if post is None else self.encoded(post)
+            told = [decoder(maps) for decoder, maps in zip(self.dates, (first, second))]
+            made |= dict(enumerate([*told, self.change(first, second)], 4))
+        return Features([made[tap] for tap in wanted], [self.strides[tap] for tap in wanted])
+
+
+def enlarged(width: int, num_classes: int) -> nn.Module:
+    """Logits at the size of the images."""
+    return nn.Sequential(nn.Conv2d(width, num_classes, 1), nn.Upsample(scale_factor=4, mode="bilinear"))
+
+
+class Apart(nn.Module):
+    """[layer(map)] of several maps; the layers given may be one"""
+
+    def __init__(self, change: nn.Module, kinds: nn.Module, order: Sequence[bool]):
         super().__init__()
-        self.backbone = vmamba(depths, mixer, dims, 0, drop_path_rate=drop).backbone
-        self.norms = nn.ModuleList(LayerNorm(int(dim), dim=1, eps=1e-5) for dim in dims)
+        self.change, self.kinds, self.order = change, kinds, tuple(order)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [norm(m) for norm, m in zip(self.norms, self.backbone(x, range(4)).maps)]
-
-
-class Scanned(nn.Module):
-    """block(conv(x)), over maps (B, C, H, W)"""
-
-    def __init__(self, cin: int, mixer: Mixer):
-        super().__init__()
-        self.conv = nn.Conv2d(cin, WIDTH, 1) if cin else nn.Identity()
-        self.block = block(WIDTH, mixer(WIDTH), 0.1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block(self.conv(x).movedim(1, -1)).movedim(-1, 1)
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple((self.change if change else self.kinds)(m) for change, m in zip(self.order, maps))
 
 
-class Smooth(nn.Module):
-    """relu(x + conv2(conv1(x)))"""
+class Dates(MapHead):
+    """Several maps' logits, a tuple: of change, and of what the classes of each date are
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = Conv(WIDTH, WIDTH), Conv(WIDTH, WIDTH, act=None)
+    `taps` says in which order; `classes` are those of change, where `num_classes` are the others', or the reverse.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.conv2(self.conv1(x)))
+    def __init__(
+        self, backbone: Siamese, num_classes: int, other: int, taps: Sequence[int], changes: bool, drop: float
+    ):
+        self.taps, self.other, self.changes = tuple(taps), other, changes
+        self.widths = backbone.widths[-2], backbone.widths[-1]
+        super().__init__(Concat(*(backbone.widths[tap] for tap in taps)), num_classes)
+        self.drop, self.each = nn.Identity(), nn.Dropout(drop)  # type: ignore[assignment]  # of every map
 
+    def unpooled(self, features: Features) -> list[Tensor]:
+        return features.maps
 
-class Pointwise(nn.Sequential):
-    """relu(norm(conv(x))), the convolution with a bias"""
+    def pooled(self, x: list[Tensor]) -> list[Tensor]:
+        return [self.each(m) for m in x]
 
-    def __init__(self, cin: int):
-        super().__init__(nn.Conv2d(cin, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU(inplace=True))
+    def vector(self, x: list[Tensor]) -> Tensor:
+        return torch.cat([m.mean((2, 3)) for m in self.pooled(x)], 1)
 
-
-def resized(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
-
-
-def interleaved(a: Tensor, b: Tensor) -> Tensor:
-    """Columns of both maps in turn (B, C, H, 2 W)."""
-    return torch.stack([a, b], -1).flatten(3)
-
-
-class Exchange(nn.Module):
-    """What three arrangements of two maps (B, C, H, W) tell, fused: (B, 128, H, W)"""
-
-    def __init__(self, dim: int, mixer: Mixer):
-        super().__init__()
-        self.parallel, self.cross, self.sequence = (Scanned(n, mixer) for n in (2 * dim, dim, dim))
-        self.fuse = Pointwise(5 * WIDTH)
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        crossed, beside = self.cross(interleaved(a, b)), self.sequence(torch.cat([a, b], 3))
-        made = [self.parallel(torch.cat([a, b], 1)), *crossed.unflatten(3, (-1, 2)).unbind(-1), *beside.chunk(2, 3)]
-        return self.fuse(torch.cat(made, 1))
+    def reset(self, num_classes: int) -> None:
+        change, kinds = (num_classes, self.other) if self.changes else (self.other, num_classes)
+        parts = enlarged(self.widths[1], change), enlarged(self.widths[0], kinds)
+        self.fc = Apart(*parts, [tap == -1 for tap in self.taps]) if num_classes else nn.Identity()
 
 
-class ChangeDecoder(nn.Module):
-    """From the maps of both dates to one (B, 128, H / 4, W / 4), the coarsest first"""
-
-    def __init__(self, dims: Sequence[int], mixer: Mixer = SCAN):
-        super().__init__()
-        self.levels = nn.ModuleList(Exchange(dim, mixer) for dim in dims)
-        self.smooth = nn.ModuleList(Smooth() for _ in range(3))
-
-    def forward(self, pre: list[Tensor], post: list[Tensor]) -> Tensor:
-        x = self.levels[3](pre[3], post[3])
-        for i in (2, 1, 0):
-            here = self.levels[i](pre[i], post[i])
-            x = self.smooth[i](resized(x, here) + here)
-        return x
+ABOUT = about(
+    title="ChangeMamba: Remote Sensing Change Detection With Spatiotemporal State Space Model",
+    arxiv="2404.03425",
+    licence="Apache-2.0",
+    native=256,
+    multiple=32,
+    task="change",
+)
+TINY: dict[str, Sequence[int]] = dict(depths=(2, 2, 4, 2))
+SMALL: dict[str, Sequence[int]] = dict(depths=(2, 2, 15, 2))
+BASE: dict[str, Sequence[int]] = dict(depths=(2, 2, 15, 2), dims=(128, 256, 512, 1024))
 
 
-class SemanticDecoder(nn.Module):
-    """From the maps of one date to one (B, 128, H / 4, W / 4), the coarsest first"""
-
-    def __init__(self, dims: Sequence[int], mixer: Mixer = SCAN):
-        super().__init__()
-        self.scans = nn.ModuleList([*(Scanned(0, mixer) for _ in range(3)), Scanned(dims[3], mixer)])
-        self.lateral = nn.ModuleList(Pointwise(dim) for dim in dims[:3])
-        self.smooth = nn.ModuleList(Smooth() for _ in range(4))
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        x = self.scans[3](maps[3])
-        for i in (2, 1, 0):
-            here = self.lateral[i](maps[i])
-            x = self.scans[i](self.smooth[i + 1](here + resized(x, here)))
-        return self.smooth[0](x)
+@family(ABOUT, mambabcd_tiny=TINY, mambabcd_small=SMALL, mambabcd_base=BASE)
+def mamba_bcd(
+    depths: Sequence[int],
+    dims: Sequence[int] = (96, 192, 384, 768),
+    mixer: Mixer = SCAN,
+    num_classes: int = 2,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """net(pre, post): two images (B, C, H, W) to logits of no change and change (B, 2, H, W)."""
+    backbone = Siamese(each(*dims), depths, mixer, in_chans, drop_path_rate)
+    return begun(Network(backbone, MapHead(backbone.widths[-1], num_classes, layer=enlarged, drop=drop_rate)))
 
 
-class BinaryChange(nn.Module):
-    """Two images (B, 3, H, W) to logits of no change and change (B, 2, H, W)"""
-
-    def __init__(self, encoder: Encoder, dims: Sequence[int], mixer: Mixer = SCAN, classes: int = 2):
-        super().__init__()
-        self.encoder, self.change, self.fc = encoder, ChangeDecoder(dims, mixer), nn.Conv2d(WIDTH, classes, 1)
-
-    def forward(self, pre: Tensor, post: Tensor) -> Tensor:
-        return resized(self.fc(self.change(self.encoder(pre), self.encoder(post))), pre)
-
-
-class SemanticChange(BinaryChange):
-    """Two images to logits of change, and of the classes at both dates"""
-
-    def __init__(self, encoder: Encoder, dims: Sequence[int], mixer: Mixer = SCAN, classes: int = 7):
-        super().__init__(encoder, dims, mixer)
-        self.dates = nn.ModuleList(SemanticDecoder(dims, mixer) for _ in range(2))
-        self.kinds = nn.Conv2d(WIDTH, classes, 1)
-
-    def forward(self, pre: Tensor, post: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        first, second = self.encoder(pre), self.encoder(post)
-        maps = [self.fc(self.change(first, second)), *(self.kinds(d(m)) for d, m in zip(self.dates, (first, second)))]
-        return tuple(resized(m, pre) for m in maps)
+@family(ABOUT, mambascd_tiny=TINY, mambascd_small=SMALL, mambascd_base=BASE)
+def mamba_scd(
+    depths: Sequence[int],
+    dims: Sequence[int] = (96, 192, 384, 768),
+    mixer: Mixer = SCAN,
+    num_classes: int = 7,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """net(pre, post): logits of change (B, 2, H, W), and of the classes of both dates (B, num_classes, H, W)."""
+    backbone = Siamese(each(*dims), depths, mixer, in_chans, drop_path_rate, dates=2)
+    return begun(Network(backbone, Dates(backbone, num_classes, 2, (-1, -3, -2), False, drop_rate)))
 
 
-class Damage(BinaryChange):
-    """Images before and after a disaster to logits of buildings, and of the damage to them"""
-
-    def __init__(self, encoder: Encoder, dims: Sequence[int], mixer: Mixer = SCAN, classes: tuple[int, int] = (2, 5)):
-        super().__init__(encoder, dims, mixer, classes[1])
-        self.building, self.kinds = SemanticDecoder(dims, mixer), nn.Conv2d(WIDTH, classes[0], 1)
-
-    def forward(self, pre: Tensor, post: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        first, second = self.encoder(pre), self.encoder(post)
-        maps = self.kinds(self.building(first)), self.fc(self.change(first, second))
-        return tuple(resized(m, pre) for m in maps)
-
-
-SIZES = {
-    "tiny": ((96, 192, 384, 768), (2, 2, 4, 2), 0.2),
-    "small": ((96, 192, 384, 768), (2, 2, 15, 2), 0.3),
-    "base": ((128, 256, 512, 1024), (2, 2, 15, 2), 0.6),
-}
+@family(ABOUT, mambabda_tiny=TINY, mambabda_small=SMALL, mambabda_base=BASE)
+def mamba_bda(
+    depths: Sequence[int],
+    dims: Sequence[int] = (96, 192, 384, 768),
+    mixer: Mixer = SCAN,
+    num_classes: int = 5,
+    buildings: int = 2,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> Network:
+    """net(pre, post) around a disaster: logits of `buildings` and of the damage to them (B, num_classes, H, W)."""
+    backbone = Siamese(each(*dims), depths, mixer, in_chans, drop_path_rate, dates=1)
+    return begun(Network(backbone, Dates(backbone, num_classes, buildings, (-2, -1), True, drop_rate)))
 
 
-def change_mamba(task: Callable[..., BinaryChange], size: str = "tiny") -> BinaryChange:
-    """`BinaryChange`, `SemanticChange` or `Damage` in an official size: tiny, small or base."""
-    dims, depths, drop = SIZES[size]
-    return task(Encoder(dims, depths, drop=drop), dims)
+def begun(net: Network) -> Network:
+    initialise(net, linear=trunc02)
+    return net
 
 
 def scanned(theirs: str, ours: str) -> str:
@@ -208,21 +211,15 @@ def semantic(theirs: str, ours: str) -> str:
 
 
 AUTHORS = (
-    "".join(
-        f"encoder.{line.strip().replace('-> ', '-> encoder.')}\n"
-        for line in VMAMBA.strip().splitlines()
-        if line.strip()
-    )
-    + "encoder.outnorm{i} -> encoder.norms.{i}\n"
-    + change("decoder", "change")
-    + change("decoder_bcd", "change")
-    + change("decoder_damage", "change")
-    + semantic("decoder_T1", "dates.0")
-    + semantic("decoder_T2", "dates.1")
-    + semantic("decoder_building", "building")
-    + """
-    main_clf                   -> fc
-    main_clf_cd                -> fc
-    aux_clf                    -> kinds
-"""
+    "".join(f"encoder.{line.strip()}\n" for line in VMAMBA.strip().splitlines() if line.strip())
+    + "encoder.outnorm{i} -> backbone.norms.{i}\n"
+    + change("decoder", "backbone.change")
+    + change("decoder_bcd", "backbone.change")
+    + change("decoder_damage", "backbone.change")
+    + semantic("decoder_T1", "backbone.dates.0")
+    + semantic("decoder_T2", "backbone.dates.1")
+    + semantic("decoder_building", "backbone.dates.0")
+    + "aux_clf -> head.fc.kinds.0\n"
 )
+AUTHORS_BINARY = AUTHORS + "main_clf -> head.fc.0\n"
+AUTHORS_SEVERAL = AUTHORS + "main_clf -> head.fc.change.0\nmain_clf_cd -> head.fc.change.0\n"

@@ -39,7 +39,7 @@ def measured(name: str) -> dict[str, Any]:
     size = variant.get("img_size", told["native"])
     with torch.device("meta"):
         net: Network = build(**variant).eval()
-        x = torch.empty(1, 3, size, size)
+        x = torch.empty(1, variant.get("in_chans", 3), size, size)
     return {
         "family": told["family"],
         "title": told["title"],
@@ -55,7 +55,7 @@ def measured(name: str) -> dict[str, Any]:
         "features": net.num_features,
         "output_stride": output_strides(told, net.backbone.strides),
         "pool": pools(net),
-        "arguments": [a for a in arguments(build) if a not in variant or a in ("img_size", "num_classes")],
+        "arguments": [a for a in arguments(build) if a not in variant or a in ("img_size", "num_classes", "in_chans")],
         "names": digest(net),
     }
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Blocks, Classifier, Features, Network, Stage
-from ..blocks.residual import Basic, Bottleneck
+from ..blocks.residual import Basic, Bottleneck, inner
 from ..layers import Conv, relu
 from ..layers.init import initialise, kaiming_out
 from ..registry import about, family
@@ -138,7 +138,7 @@ def hrnet(
     """`dim` channels in the finest map, `modules` exchanges a stage, `deep` blocks a branch; `first`: depth, width."""
     stem, low, wide = Width(64, "stem"), Width(64, "dim"), Width(4 * first[1], "dim")
     dims, tops = each(*[dim * 2**i for i in range(4)]), each(128, 256, 512, 1024, name="top")
-    blocks = [Bottleneck(wide if j else low, wide, hidden=first[1]) for j in range(first[0])]
+    blocks = [Bottleneck(wide if j else low, wide, 1, inner(first[1])) for j in range(first[0])]
     stages = [
         Stage([Exchange(dims[:n], deep) for _ in range(count)], Widen(dims[: n - 1] if n > 2 else [wide], dims[:n]))
         for n, count in enumerate(modules, 2)
@@ -147,7 +147,7 @@ def hrnet(
         Conv(in_chans, stem, 3, 2),
         nn.Sequential(Conv(stem, low, 3, 2), *blocks),
         stages,
-        [Bottleneck(d, top, hidden=top // 4) for d, top in zip(dims, tops)],
+        [Bottleneck(d, top, 1, inner(top // 4)) for d, top in zip(dims, tops)],
         [stem, *tops],
     )
     net = Network(backbone, Cascade(tops, Width(2048, "head"), num_classes, drop_rate, bias))

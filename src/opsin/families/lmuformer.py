@@ -1,18 +1,23 @@
 """LMUFormer: sequences by Legendre memories, in parallel or step by step, also in spikes. Liu et al., arXiv:2402.04882
 
-Takes (B, N, C), such as a spectrogram's frames, and gives logits (B, classes). Inside, sequences are (B, C, N).
+A sequence is a map of one row (B, C, 1, N), such as the N frames of a spectrogram of C bands; any other map is read row
+by row, an image pixel by pixel. Inside, sequences are (B, C, N).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..blocks import Classifier, Features, Network
+from ..blocks.stage import Blocks
 from ..layers.spike import LeakyFire
 from ..mixers.legendre import LegendreCell, SpikingCell
+from ..registry import about, family
+from ..width import Groups, Width, each
 
 Make = Callable[[int], nn.Module]
 
@@ -30,8 +35,9 @@ class Tokenizer(nn.Module):
 
     def __init__(self, cin: int, dim: int):
         super().__init__()
-        self.convs = nn.ModuleList(conv(a, dim) for a in (cin, dim, dim, dim))
-        self.norms, self.place = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(4)), conv(dim, dim)
+        widths = [*each(dim, dim, dim, name="stem"), dim]
+        self.convs = nn.ModuleList(conv(a, b) for a, b in zip([cin, *widths], widths))
+        self.norms, self.place = nn.ModuleList(map(nn.BatchNorm1d, widths)), conv(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         for conv, norm in zip(self.convs, self.norms):
@@ -71,7 +77,11 @@ class Memory(nn.Module):
 
     def __init__(self, dim: int, theta: float = 128):
         super().__init__()
-        self.cell, self.proj, self.norm = LegendreCell(dim, dim, dim, theta), point(dim, dim), nn.BatchNorm1d(dim)
+        hidden = Width(dim, "hidden")
+        self.cell, self.proj, self.norm = self.remembers(dim, hidden, theta), point(hidden, dim), nn.BatchNorm1d(dim)
+
+    def remembers(self, dim: int, hidden: int, theta: float) -> nn.Module:
+        return LegendreCell(dim, hidden, int(dim), theta)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.proj(self.cell(x.mT).mT))
@@ -82,7 +92,10 @@ class SpikingMemory(Memory):
 
     def __init__(self, dim: int, theta: float = 128):
         super().__init__(dim, theta)
-        self.cell, self.fire = SpikingCell(dim, dim, 2 * dim, theta), LeakyFire()
+        self.fire = LeakyFire()
+
+    def remembers(self, dim: int, hidden: int, theta: float) -> nn.Module:
+        return SpikingCell(dim, hidden, 2 * int(dim), theta)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fire(super().forward(x))
@@ -104,14 +117,16 @@ class SpikingAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int = 16):
         super().__init__()
-        self.heads, self.before, self.fire, self.late = heads, nn.BatchNorm1d(dim), LeakyFire(), LeakyFire(0.5)
-        self.qkv = nn.ModuleList(point(dim, dim, False) for _ in range(3))
-        self.norms = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(3))
-        self.proj, self.norm = point(dim, dim), nn.BatchNorm1d(dim)
+        self.heads = Width(heads, "heads")
+        inner = Groups(self.heads, Width(dim // heads, "head_dim"))
+        self.before, self.fire, self.late = nn.BatchNorm1d(dim), LeakyFire(), LeakyFire(0.5)
+        self.qkv = nn.ModuleList(point(dim, inner, False) for _ in range(3))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(inner) for _ in range(3))
+        self.proj, self.norm = point(inner, dim), nn.BatchNorm1d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fire(self.before(x))
-        q, k, v = (self.fire(n(p(x))).mT.unflatten(2, (self.heads, -1)).transpose(1, 2) for p, n in self.pairs())
+        q, k, v = (self.fire(n(p(x))).mT.unflatten(2, (int(self.heads), -1)).transpose(1, 2) for p, n in self.pairs())
         y = ((q @ k.mT) @ v * 0.25).mT.flatten(1, 2)
         return self.norm(self.proj(self.late(y)))
 
@@ -124,7 +139,7 @@ class Ffn(nn.Module):
 
     def __init__(self, dim: int, ratio: float = 4):
         super().__init__()
-        hidden = int(ratio * dim)
+        hidden = Width(int(ratio * dim), "hidden")
         self.fc1, self.norm1 = point(dim, hidden), nn.BatchNorm1d(hidden)
         self.fc2, self.norm2 = point(hidden, dim), nn.BatchNorm1d(dim)
         self.act1, self.act2 = self.acts()
@@ -148,7 +163,7 @@ class MembraneFfn(nn.Module):
 
     def __init__(self, dim: int, ratio: float = 4):
         super().__init__()
-        hidden = int(ratio * dim)
+        hidden = Width(int(ratio * dim), "hidden")
         self.fc1, self.fc2 = point(dim, hidden), point(hidden, dim)
         self.norm1, self.norm2, self.fire = nn.BatchNorm1d(dim), nn.BatchNorm1d(hidden), LeakyFire()
 
@@ -168,48 +183,67 @@ class Block(nn.Module):
         return x + self.mlp(x)
 
 
-class LMUFormer(nn.Module):
-    """fc(mean over places of behind(blocks(tokens(x)))), (B, N, C) to (B, classes)
+class Spoken(nn.Sequential):
+    """fire(norm(x)): what is left of membranes"""
 
-    `so_far` answers behind every place (N, B, classes).
-    """
+    def __init__(self, dim: int):
+        super().__init__(nn.BatchNorm1d(dim), LeakyFire())
 
-    def __init__(
-        self,
-        tokens: nn.Module,
-        mixer: Make = Memory,
-        mlp: Make = Ffn,
-        dim: int = 256,
-        depth: int = 1,
-        classes: int = 35,
-        behind: nn.Module | None = None,
-    ):
+
+class Sequences(nn.Module):
+    """behind(blocks(stem(x))), a map (B, C, H, W) read row by row as one sequence; a tap is the map behind a block"""
+
+    def __init__(self, dim: int, stem: nn.Module, blocks: Sequence[nn.Module], behind: nn.Module):
         super().__init__()
-        self.tokens, self.behind = tokens, behind or nn.Identity()
-        self.blocks = nn.Sequential(*(Block(mixer(dim), mlp(dim)) for _ in range(depth)))
-        self.fc = nn.Linear(dim, classes)
+        self.stem, self.blocks, self.behind = stem, Blocks(*blocks), behind
+        self.widths, self.strides = [dim] * len(blocks), [1] * len(blocks)
 
-    def places(self, x: Tensor) -> Tensor:
-        """Features (B, N, dim) of every place."""
-        return self.behind(self.blocks(self.tokens(x.mT))).mT
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.places(x).mean(1))
-
-    def so_far(self, x: Tensor) -> Tensor:
-        x = self.places(x).transpose(0, 1)
-        seen = torch.arange(1, len(x) + 1, dtype=x.dtype, device=x.device)
-        return self.fc(x.cumsum(0) / seen[:, None, None])
+    def forward(self, x: Tensor, taps: Sequence[int] = (-1,)) -> Features:
+        grid, x, made = x.shape[2:], self.stem(x.flatten(2)), []
+        for block in self.blocks:
+            x = self.blocks.run(block, x)
+            made.append(x)
+        made[-1] = self.behind(x)
+        return Features([made[tap].unflatten(2, grid) for tap in taps], [1] * len(taps))
 
 
-def lmuformer(cin: int = 128, dim: int = 256, classes: int = 35) -> LMUFormer:
-    return LMUFormer(Tokenizer(cin, dim), dim=dim, classes=classes)
+SPIKING = dict(in_chans=128, tokens=MembraneTokenizer, mlp=MembraneFfn, behind=Spoken)
 
 
-def spiking_lmuformer(cin: int = 128, dim: int = 256, classes: int = 35, mixer: Make = MembraneMemory) -> LMUFormer:
-    """In spikes, with shortcuts between membranes; `SpikingAttention` in place of memories is its baseline."""
-    behind = nn.Sequential(nn.BatchNorm1d(dim), LeakyFire())
-    return LMUFormer(MembraneTokenizer(cin, dim), mixer, MembraneFfn, dim, classes=classes, behind=behind)
+@family(
+    about(
+        title="LMUFormer: Low Complexity Yet Powerful Spiking Model With Legendre Memory Units",
+        arxiv="2402.04882",
+        licence="MIT",
+        native=16,
+    ),
+    lmuformer=dict(in_chans=128),
+    spiking_lmuformer=dict(mixer=MembraneMemory, **SPIKING),
+    spiking_attention=dict(mixer=SpikingAttention, **SPIKING),
+)
+def lmuformer(
+    dim: int = 256,
+    depth: int = 1,
+    tokens: Callable[[int, int], nn.Module] = Tokenizer,
+    mixer: Make = Memory,
+    mlp: Make = Ffn,
+    behind: Make = nn.Identity,
+    num_classes: int = 35,
+    in_chans: int = 3,
+    drop_rate: float = 0.0,
+) -> Network:
+    """In spikes, shortcuts run between membranes; `SpikingAttention` in place of memories is their baseline."""
+    dim = Width(dim, "dim")
+    blocks = [Block(mixer(dim), mlp(dim)) for _ in range(depth)]
+    backbone = Sequences(dim, tokens(in_chans, dim), blocks, behind(dim))
+    return Network(backbone, Classifier(dim, num_classes, drop=drop_rate))
+
+
+def so_far(net: Network, x: Tensor) -> Tensor:
+    """Logits (N, B, num_classes) behind every place of a sequence (B, C, 1, N): of all that was seen up to it."""
+    x = net.forward_features(x).flatten(2).movedim(2, 0)
+    seen = torch.arange(1, len(x) + 1, dtype=x.dtype, device=x.device)
+    return net.get_classifier()(x.cumsum(0) / seen[:, None, None])
 
 
 CELL = """
@@ -228,31 +262,31 @@ AUTHORS = """
     block.{b}.attn.lmu.B ->
     block.{b}.attn.lmu.H ->
     block.{b}.attn.lmu.fft_H ->
-    patch_embed.conv_layers.{i}.0     -> tokens.convs.{i}
-    patch_embed.conv_layers.{i}.3     -> tokens.norms.{i}
-    patch_embed.proj_conv             -> tokens.convs.0
-    patch_embed.proj_conv{i}          -> tokens.convs.{i}
-    patch_embed.proj_bn               -> tokens.norms.0
-    patch_embed.proj_bn{i}            -> tokens.norms.{i}
-    patch_embed.rpe_conv              -> tokens.place
-    patch_embed.rpe_bn                -> tokens.last
-    block.{b}.attn.lmu.W_u            -> blocks.{b}.mixer.cell.read
-    block.{b}.attn.lmu.W_h            -> blocks.{b}.mixer.cell.out
-    block.{b}.attn.lmu.bn_u           -> blocks.{b}.mixer.cell.norms.0
-    block.{b}.attn.lmu.bn_m           -> blocks.{b}.mixer.cell.norms.1
-    block.{b}.attn.lmu.bn_h           -> blocks.{b}.mixer.cell.norms.2
-    block.{b}.attn.prev_bn            -> blocks.{b}.mixer.before
-    block.{b}.attn.pre_bn             -> blocks.{b}.mixer.before
-    block.{b}.attn.q_conv             -> blocks.{b}.mixer.qkv.0
-    block.{b}.attn.k_conv             -> blocks.{b}.mixer.qkv.1
-    block.{b}.attn.v_conv             -> blocks.{b}.mixer.qkv.2
-    block.{b}.attn.q_bn               -> blocks.{b}.mixer.norms.0
-    block.{b}.attn.k_bn               -> blocks.{b}.mixer.norms.1
-    block.{b}.attn.v_bn               -> blocks.{b}.mixer.norms.2
-    block.{b}.attn.proj_conv          -> blocks.{b}.mixer.proj
-    block.{b}.attn.proj_bn            -> blocks.{b}.mixer.norm
-    block.{b}.mlp.fc{i}_conv          -> blocks.{b}.mlp.fc{i}
-    block.{b}.mlp.fc{i}_bn            -> blocks.{b}.mlp.norm{i}
-    head_bn                           -> behind.0
-    head                              -> fc
+    patch_embed.conv_layers.{i}.0     -> backbone.stem.convs.{i}
+    patch_embed.conv_layers.{i}.3     -> backbone.stem.norms.{i}
+    patch_embed.proj_conv             -> backbone.stem.convs.0
+    patch_embed.proj_conv{i}          -> backbone.stem.convs.{i}
+    patch_embed.proj_bn               -> backbone.stem.norms.0
+    patch_embed.proj_bn{i}            -> backbone.stem.norms.{i}
+    patch_embed.rpe_conv              -> backbone.stem.place
+    patch_embed.rpe_bn                -> backbone.stem.last
+    block.{b}.attn.lmu.W_u            -> backbone.blocks.{b}.mixer.cell.read
+    block.{b}.attn.lmu.W_h            -> backbone.blocks.{b}.mixer.cell.out
+    block.{b}.attn.lmu.bn_u           -> backbone.blocks.{b}.mixer.cell.norms.0
+    block.{b}.attn.lmu.bn_m           -> backbone.blocks.{b}.mixer.cell.norms.1
+    block.{b}.attn.lmu.bn_h           -> backbone.blocks.{b}.mixer.cell.norms.2
+    block.{b}.attn.prev_bn            -> backbone.blocks.{b}.mixer.before
+    block.{b}.attn.pre_bn             -> backbone.blocks.{b}.mixer.before
+    block.{b}.attn.q_conv             -> backbone.blocks.{b}.mixer.qkv.0
+    block.{b}.attn.k_conv             -> backbone.blocks.{b}.mixer.qkv.1
+    block.{b}.attn.v_conv             -> backbone.blocks.{b}.mixer.qkv.2
+    block.{b}.attn.q_bn               -> backbone.blocks.{b}.mixer.norms.0
+    block.{b}.attn.k_bn               -> backbone.blocks.{b}.mixer.norms.1
+    block.{b}.attn.v_bn               -> backbone.blocks.{b}.mixer.norms.2
+    block.{b}.attn.proj_conv          -> backbone.blocks.{b}.mixer.proj
+    block.{b}.attn.proj_bn            -> backbone.blocks.{b}.mixer.norm
+    block.{b}.mlp.fc{i}_conv          -> backbone.blocks.{b}.mlp.fc{i}
+    block.{b}.mlp.fc{i}_bn            -> backbone.blocks.{b}.mlp.norm{i}
+    head_bn                           -> backbone.behind.0
+    head                              -> head.fc
 """

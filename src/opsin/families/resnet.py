@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
-from ..blocks.residual import Basic, Bottleneck, Size
+from ..blocks.residual import Basic, Bottleneck, Size, inner
 from ..layers import Conv, ramp
 from ..layers.init import initialise, kaiming_out
 from ..registry import about, family
@@ -29,10 +29,17 @@ def basic(cin: int, cout: int, stride: int, drop: float, **more: Any) -> nn.Modu
 
 
 def bottleneck(
-    cin: int, cout: int, stride: int, drop: float, groups: int = 1, base: int = 64, **more: Any
+    cin: int,
+    cout: int,
+    stride: int,
+    drop: float,
+    groups: int = 1,
+    base: int = 64,
+    size: Size = Width,
+    **more: Any,
 ) -> nn.Module:
     """`base` is the inner width of the first stage, for all groups together."""
-    return Bottleneck(cin, cout, stride, cout * base // 256, groups, drop, **more)
+    return Bottleneck(cin, cout, stride, inner(cout * base // 256, groups, size), drop, **more)
 
 
 @family(

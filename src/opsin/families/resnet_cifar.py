@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
-from ..blocks.residual import Basic, Bottleneck, shortcut
+from ..blocks.residual import Basic, Bottleneck, inner, shortcut
 from ..errors import OpsinError
 from ..layers import Conv, ramp
 from ..layers.init import initialise, kaiming_out
@@ -50,14 +50,14 @@ def free(size: int, inner: Width) -> Width:
 
 
 def bottleneck(cin: int, cout: int, stride: int, drop: float = 0.0) -> nn.Module:
-    return Bottleneck(cin, cout, stride, cout // 4, drop=drop)
+    return Bottleneck(cin, cout, stride, inner(cout // 4), drop)
 
 
 def grouped(cin: int, cout: int, stride: int, drop: float = 0.0, groups: int = 32, base: int = 4) -> nn.Module:
     """`groups` of `base` channels in the first stage of ResNeXt-29, where 64 lie between the two 1x1."""
     if not (size := cout // 4 * base // 64):
         raise OpsinError(f"{cout} channels with a group of {base} in 64 leave groups of none: take wider groups")
-    return Bottleneck(cin, cout, stride, groups * size, groups, drop)
+    return Bottleneck(cin, cout, stride, inner(groups * size, groups), drop)
 
 
 RESNEXT = dict(

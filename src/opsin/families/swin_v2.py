@@ -21,6 +21,7 @@ from ..mixers.cosine import CosineAttention, DistanceBias
 from ..mixers.window import WindowAttention
 from ..registry import about, family
 from ..width import Concat, each
+from .swin import TORCHVISION as SWIN
 from .swin import folded
 
 TINY: dict[str, Any] = dict(depths=(2, 2, 6, 2), dim=96, heads=(3, 6, 12, 24))
@@ -112,3 +113,18 @@ TIMM = """
     norm                                        -> head.before
     head.fc                                     -> head.fc
 """
+
+
+def stage(s: int) -> str:
+    """What torchvision calls a stage's mixers; the bias of its keys is zero."""
+    theirs, ours = f"features.{2 * s + 1}.{{b}}.attn", f"backbone.stages.{s}.blocks.{{b}}.mixer"
+    return f"""
+    {theirs}.relative_coords_table  ->
+    {theirs}.logit_scale   -> {ours}.attn.log_tau
+    {theirs}.cpb_mlp.0     -> {ours}.bias.fc1
+    {theirs}.cpb_mlp.2     -> {ours}.bias.fc2
+    {theirs}.qkv.bias      -> {ours}.attn.qkv.q_bias | 0 | {ours}.attn.qkv.v_bias
+"""
+
+
+TORCHVISION = "".join(map(stage, range(4))) + SWIN

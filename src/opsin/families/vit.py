@@ -245,3 +245,17 @@ TIMM_DISTILLED = (
 TIMM += """
     head                      -> head.fc
 """
+TORCHVISION = """
+    class_token                                                   -> backbone.prefix.cls
+    conv_proj                                                     -> backbone.patches
+    encoder.pos_embedding                                         -> backbone.positions.table
+    encoder.layers.encoder_layer_{b}.ln_{i}                       -> backbone.blocks.{b}.norm{i}
+    encoder.layers.encoder_layer_{b}.self_attention.in_proj_weight -> backbone.blocks.{b}.mixer.qkv.weight
+    encoder.layers.encoder_layer_{b}.self_attention.in_proj_bias  -> backbone.blocks.{b}.mixer.qkv.bias
+    encoder.layers.encoder_layer_{b}.self_attention.out_proj      -> backbone.blocks.{b}.mixer.proj
+    encoder.layers.encoder_layer_{b}.mlp.0                        -> backbone.blocks.{b}.mlp.fc1
+    encoder.layers.encoder_layer_{b}.mlp.3                        -> backbone.blocks.{b}.mlp.fc2
+    encoder.layers.encoder_layer_{b}.mlp.linear_{i}               -> backbone.blocks.{b}.mlp.fc{i}
+    encoder.ln                                                    -> head.before
+    heads.head                                                    -> head.fc
+"""

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .scan_torch import CHUNK
-from .vector import LANES, exp2, load, spread, store, total
+from .vector import LANES, exp2, load, prefetch, spread, store, total
 
 BLOCK = 4 * LANES  # channels that go through a sequence together: their states and decay rates stay in the first cache
+AHEAD = 8  # places before they are needed, inputs are asked for: rows lie too far apart for processors to guess
 LOG2E = math.log2(math.e)
 LN2 = np.float32(math.log(2))
 compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
@@ -47,6 +48,8 @@ def forward_task(
                     for j in lanes:
                         store(marks, (s, t // CHUNK, n, left + j), load(h, (n, j)))
             for j in lanes:
+                prefetch(step, (s, t + AHEAD, left + j))
+                prefetch(u, (s, t + AHEAD, left + j))
                 pace, shown = load(step, (s, t, left + j)), spread(np.float32(0))
                 drive = pace * load(u, (s, t, left + j))
                 for n in range(states):
@@ -73,6 +76,7 @@ def backward_task(
             replay(step, u, a2, b, marks, h, decay, s, j, k, many)
             for q in range(many - 1, -1, -1):
                 t = start + q
+                prefetch(dy, (s, max(t - AHEAD, 0), j))
                 pace, value, shown = load(step, (s, t, j)), load(u, (s, t, j)), load(dy, (s, t, j))
                 drive = pace * value
                 arrived = slope = spread(np.float32(0))
@@ -99,6 +103,8 @@ def replay(
         store(h, (0, n, 0), load(marks, (s, k, n, j)))
     for q in range(many):
         t = k * CHUNK + q
+        prefetch(step, (s, t + AHEAD, j))
+        prefetch(u, (s, t + AHEAD, j))
         pace = load(step, (s, t, j))
         drive = pace * load(u, (s, t, j))
         for n in range(a2.shape[1]):

@@ -121,6 +121,24 @@ def scan(
     return y, last
 
 
+def scan_kept(
+    u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor, kept: Tensor, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`scan` of the places `kept` (S, K), in rising order, alone: y (S, K, W), and the states behind the last place
+
+    States go on decaying over places that are left out, as if those had been given u = 0: so positions keep their
+    meaning where tokens are pruned, and the work is that of K places. After Zhan et al., 2024, arXiv:2409.18962.
+    """
+    length, index = u.shape[1], kept[..., None]
+    gap = torch.searchsorted(kept.contiguous(), torch.arange(length, device=u.device).expand(len(u), -1).contiguous())
+    pace = step.new_zeros(len(u), kept.shape[1] + 1, u.shape[2])
+    pace = pace.scatter_add(1, gap[..., None].expand_as(step), step)  # of each kept place and those left out before it
+    pace, tail = pace[:, :-1], pace[:, -1:]
+    u, step, b, c = (x.gather(1, index.expand(-1, -1, x.shape[2])) for x in (u, step, b, c))
+    y, last = scan(u * step / pace, pace, a, b, c, start)
+    return y, (tail * a).exp() * last
+
+
 def selective_scan(
     u: Tensor,
     delta: Tensor,

@@ -1,7 +1,7 @@
 """Vectors of sixteen float32 for functions that Numba compiles, where the compiler would not find them by itself.
 
-`load`, `store`, `spread`, `total`, `exp2`, and + and * between vectors. A processor without registers so wide takes
-several for each.
+`load`, `store`, `prefetch`, `spread`, `total`, `exp2`, and + and * between vectors. A processor without registers so
+wide takes several for each.
 """
 
 from __future__ import annotations
@@ -70,6 +70,21 @@ def store(typing: Any, array: Any, indices: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, indices, VECTOR), generate
+
+
+@intrinsic
+def prefetch(typing: Any, array: Any, indices: Any) -> Any:
+    """Ask for sixteen neighbours that will be loaded soon; they may lie behind the array's end."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        where = builder.bitcast(place(context, builder, signature, args), pointer)
+        builder.call(ask, [where, *(ir.Constant(number, value) for value in (0, 3, 1))])  # read, keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, indices), generate
 
 
 @intrinsic

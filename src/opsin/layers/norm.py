@@ -66,3 +66,10 @@ class ImageNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.group_norm(x.movedim(-1, 1), 1, self.weight, self.bias, self.eps).movedim(1, -1)
+
+
+class Flat(nn.LayerNorm):
+    """(x - mean) / deviation over the last dimension's channels, with no parameters"""
+
+    def __init__(self, width: int, eps: float = 1e-6):
+        super().__init__(width, eps=eps, elementwise_affine=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,6 @@ class StripSum(nn.Module):
     One convolution when `merged`.
     """
 
-    branches: Any
-
     def __init__(self, dim: int, kernel: int):
         super().__init__()
         sides = [(kernel, kernel), *([(kernel - 4, kernel - 4)] if kernel > 3 else []), (1, kernel), (kernel, 1)]
@@ -27,17 +25,17 @@ class StripSum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = self.branches
-        y: Tensor = first(x)
+        y = first(x)
         for other in others:
             y = y + other(x)
         return y
 
     def merged(self) -> nn.Conv2d:
-        parts: list[Any] = [fused(branch[0], branch[1]) for branch in self.branches]
+        parts: list[Any] = [fused(*branch) for branch in cast(Any, self.branches)]
         margins = [tuple((self.kernel - s) // 2 for s in part.kernel_size) for part in parts]
-        weight: Any = sum(F.pad(part.weight, (w, w, h, h)) for part, (h, w) in zip(parts, margins))
+        weight = sum(F.pad(part.weight, (w, w, h, h)) for part, (h, w) in zip(parts, margins))
         bias = torch.stack([part.bias for part in parts]).sum(0)
-        return like(parts[0], weight, bias)
+        return like(parts[0], cast(Tensor, weight), bias)
 
 
 def branch(dim: int, h: int, w: int) -> nn.Sequential:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..width import Groups
+
 
 def sinusoid(t: Tensor, dim: int) -> Tensor:
     """[cos(t f), sin(t f)] (B, dim) of steps (B), f from 1 down to 1 / 10000; Vaswani et al., 2017, arXiv:1706.03762"""
@@ -28,12 +30,32 @@ class Timestep(nn.Module):
         return self.fc2(F.silu(self.fc1(sinusoid(t.to(self.fc1.weight.dtype), self.seen))))
 
 
+def steps(x: Tensor, t: Tensor | None) -> Tensor:
+    """The steps (B) that images are at; zero where nothing is said."""
+    return torch.zeros(len(x), device=x.device) if t is None else t
+
+
+class Labels(nn.Embedding):
+    """(B, dim) of labels (B) from 0 to `classes` - 1; row `classes`, also for no labels, stands for none"""
+
+    axes = {"weight": (None, "embedding_dim")}
+
+    def __init__(self, classes: int, dim: int):
+        super().__init__(classes + 1, dim)
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:  # type: ignore[override]
+        if labels is None:
+            labels = torch.full((len(x),), self.num_embeddings - 1, device=x.device)
+        return super().forward(labels)
+
+
 class Modulate(nn.Module):
     """`parts` vectors (B, dim) each from a condition (B, seen): linear(silu(c)). AdaLN of DiT, arXiv:2212.09748"""
 
     def __init__(self, seen: int, dim: int, parts: int):
         super().__init__()
-        self.parts, self.proj = parts, nn.Linear(seen, parts * dim)
+        self.parts, self.proj = parts, nn.Linear(seen, Groups(parts, dim))
 
     def forward(self, c: Tensor) -> tuple[Tensor, ...]:
         return self.proj(F.silu(c)).chunk(self.parts, -1)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..layers.spike import LeakyFire
+from ..width import Concat
 
 Matrix = NDArray[np.float64]
 
@@ -56,7 +57,7 @@ class LegendreCell(nn.Module):
     def __init__(self, dim: int, hidden: int, memory: int, theta: float = 128):
         super().__init__()
         self.memory, self.theta = memory, theta
-        self.read, self.out = nn.Linear(dim, 1), nn.Linear(memory + dim, hidden)
+        self.read, self.out = nn.Linear(dim, 1), nn.Linear(Concat(memory, dim), hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         m = remembered(F.relu(self.read(x))[..., 0], self.memory, self.theta)

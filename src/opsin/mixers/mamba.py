@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.selective_scan import scan
+from ..kernels.selective_scan import scan, scan_kept
 from ..kernels.ssd import ssd
 from ..width import Concat, Groups, Width
 
@@ -70,6 +70,16 @@ class StateSpace(nn.Module):
         step, a, b, c = self.parts(x)
         y, last = scan(x, step, a.mT.expand(x.shape[0], -1, -1), b, c, state)
         return (y + self.skip * x).to(x.dtype), last
+
+    def among(self, x: Tensor, kept: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`forward` answering the tokens `kept` (B, K), in rising order, alone: the others only let states decay.
+
+        Where tokens are pruned, this is the place for it: answers (B, K, C), and the states behind the last token.
+        """
+        step, a, b, c = self.parts(x)
+        y, last = scan_kept(x, step, a.mT.expand(x.shape[0], -1, -1), b, c, kept, state)
+        seen = x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))
+        return (y + self.skip * seen).to(x.dtype), last
 
 
 class Mamba(nn.Module):

@@ -23,6 +23,20 @@ STATES = ("works", "partly", "not yet")
 
 
 @dataclass(frozen=True)
+class Count:
+    """A count that the paper prints otherwise than is measured here, and why.
+
+    Attributes:
+        what: "params", or "macs" at the native size; `opsin.facts(network)` has the measured one.
+    """
+
+    network: str
+    what: str
+    printed: float
+    because: str
+
+
+@dataclass(frozen=True)
 class Figure:
     """A number that a paper states, beside what was measured here and the command that measures it."""
 
@@ -55,6 +69,7 @@ class Paper:
         state: "works": all that it names is here and proved. "partly", "not yet": `missing` says what is to be shown.
         lives: dotted paths of callables.
         proof: pytest node ids.
+        counts: where the paper's printed parameters or multiply-accumulates differ.
     """
 
     id: int
@@ -65,6 +80,7 @@ class Paper:
     lives: tuple[str, ...]
     proof: tuple[str, ...]
     missing: str
+    counts: tuple[Count, ...] = ()
     figures: tuple[Figure, ...] = ()
     fixed: tuple[Fixed, ...] = ()
 
@@ -115,8 +131,10 @@ def table(found: Iterable[Paper]) -> Table:
 
 
 def _notes(paper: Paper) -> list[str]:
+    counts = [f"{c.network}: {c.printed:.4g} {c.what} printed: {c.because}" for c in paper.counts]
     figures = [f"{f.what}: paper {f.paper}, here {f.here} ({f.how})" for f in paper.figures]
-    return figures + [f"fixed in {f.networks}: {' '.join(f.parameters) or 'residual'}: {f.reason}" for f in paper.fixed]
+    widths = [f"fixed in {f.networks}: {' '.join(f.parameters) or 'residual'}: {f.reason}" for f in paper.fixed]
+    return counts + figures + widths
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -125,23 +143,16 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 @functools.cache
-def _figures() -> dict[str, list[Figure]]:
-    found: dict[str, list[Figure]] = {}
-    for row in _rows("figures.tsv"):
-        found.setdefault(row.pop("id"), []).append(Figure(**row))
-    return found
-
-
-@functools.cache
-def _fixed() -> dict[str, list[Fixed]]:
-    found: dict[str, list[Fixed]] = {}
-    for row in _rows("fixed.tsv"):
-        entry = Fixed(row["networks"], tuple(row["parameters"].split()), row["reason"])
-        found.setdefault(row["id"], []).append(entry)
+def _beside(name: str) -> dict[str, list[dict[str, str]]]:
+    """The rows of a table that tells more of some papers, by their ids."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(name):
+        found.setdefault(row.pop("id"), []).append(row)
     return found
 
 
 def _paper(row: dict[str, str]) -> Paper:
+    counts, figures, widths = (_beside(name).get(row["id"], []) for name in ("counts.tsv", "figures.tsv", "fixed.tsv"))
     return Paper(
         id=int(row["id"]),
         title=row["title"],
@@ -151,8 +162,9 @@ def _paper(row: dict[str, str]) -> Paper:
         lives=tuple(row["lives"].split()),
         proof=tuple(row["proof"].split()),
         missing=row["missing"],
-        figures=tuple(_figures().get(row["id"], ())),
-        fixed=tuple(_fixed().get(row["id"], ())),
+        counts=tuple(Count(c["network"], c["what"], float(c["printed"]), c["because"]) for c in counts),
+        figures=tuple(Figure(**f) for f in figures),
+        fixed=tuple(Fixed(f["networks"], tuple(f["parameters"].split()), f["reason"]) for f in widths),
     )
 
 

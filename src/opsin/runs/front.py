@@ -41,26 +41,24 @@ def ahead(
     """What is trained in place of `net`: its later stages, with maps of the early ones for images of "train" and "val".
 
     None where early stages are trained, too, or pictures are changed in ways that cannot all be made beforehand, or
-    where it would not pay: `patience` is the time for training in latencies of all training images.
+    where it would not pay: `patience` is the time for training in latencies of all training images. A run that began
+    in one way goes on in it.
     """
-    steps = [step for step in settings.augment.split("|") if step]
-    fixed = settings.freeze_norm and set(steps) <= set(FLIPS) and not settings.mixup + settings.cutmix
-    looks = views(steps, MOST) if fixed else {}
-    parts = divided(net, settings.freeze) if 0 < len(looks) < patience / PAYS else None
+    steps, kept = [step for step in settings.augment.split("|") if step], work / "maps-train.npy"
+    if not settings.freeze_norm or settings.mixup or settings.cutmix or not set(steps) <= set(FLIPS):
+        return None
+    looks = views(steps, MOST)
+    pays = len(looks) < patience / PAYS and not (work / "finetune").exists()
+    parts = divided(net, settings.freeze) if pays or kept.is_file() else None
     if parts is None:
         return None
     front, rest = parts
-    seen = {
-        part: maps(
-            front, held, record, looks if part == "train" else {"plain": looks["plain"]}, work / f"maps-{part}.npy"
-        )
-        for part, held in images.items()
-    }
-    found = {part: held for part, held in seen.items() if held is not None}
-    if len(found) < len(seen):
+    train = maps(front, images["train"], record, looks, kept)
+    val = maps(front, images["val"], record, views([], 1), work / "maps-val.npy")
+    if train is None or val is None:
         return None
-    rest.config["preprocessing"] = preprocessing(found["val"])
-    return rest, replace(settings, augment="stacked", freeze=0), found
+    rest.config["preprocessing"] = preprocessing(val)
+    return rest, replace(settings, augment="stacked", freeze=0), {"train": train, "val": val}
 
 
 def divided(net: Network, stride: int) -> tuple[nn.Module, Network] | None:

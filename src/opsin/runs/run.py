@@ -22,6 +22,7 @@ from ..evaluate import calibrate, metrics
 from ..evaluate.latency import machine
 from ..evaluate.probe import Probe
 from ..progress import say
+from ..train.settings import TrainSettings
 from ..weights import load, save
 from . import limits, pixels, shortlist, transfer
 from .frozen import Frozen
@@ -121,36 +122,49 @@ class Run:
         net.config.update(labels=list(self.images.classes), preprocessing=row["record"])
         return net
 
-    def finetuned(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
-        from ..train import finetune, recipes
-        from .front import ahead
+    def left(self) -> float:
+        """Seconds for fine-tuning."""
+        return max(30.0, self.settings.minutes * 60 * (1 - RESERVE) - (time.monotonic() - self.began))
+
+    def recipe(self, row: dict[str, Any], flips: dict[str, Any]) -> TrainSettings:
+        """How the winner is fine-tuned: with the changes of pictures that do no harm, as far as there is time for them.
+
+        The whole time counts, not what is left of it, so that a run which is resumed decides alike.
+        """
+        from ..train import recipes
 
         kept = [name for name, told in flips.items() if told["kept"]]
-        train, allowed = self.images.part("train"), self.settings.minutes * 60 * (1 - RESERVE)
-        patience = allowed / (len(train) * row["latency_ms"] / 1e3)
+        patience = self.settings.minutes * 60 * (1 - RESERVE) / self.seen_once(row)
         crop = ("crop" in kept and patience > LONG) or not row["pretrained"]  # random features tell nothing
-        recipe = self.settings.recipe or ("finetune" if row["pretrained"] else "scratch")
-        settings = recipes.named(recipe)(
-            flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train
-        )
-        net = self.network(row)
+        make = recipes.named(self.settings.recipe or ("finetune" if row["pretrained"] else "scratch"))
+        return make(flips=[name for name in kept if name != "crop"], crop=crop, **self.settings.train)
+
+    def seen_once(self, row: dict[str, Any]) -> float:
+        """Seconds in which the exported network would see all training images, one by one."""
+        return float(len(self.images.part("train")) * row["latency_ms"] / 1e3)
+
+    def finetuned(self, row: dict[str, Any], flips: dict[str, Any]) -> dict[str, Any]:
+        from ..train import finetune
+        from .front import ahead
+
+        settings, net = self.recipe(row, flips), self.network(row)
         for m in (m for m in net.get_classifier().modules() if isinstance(m, nn.Linear)):
             nn.init.zeros_(m.weight)  # drawn weights would first of all disturb the features (arXiv:1912.11370)
         # norms that stay cost a quarter of a step
         trained = fuse(net).requires_grad_() if settings.freeze_norm else net
-        larger = {"train": pixels.LARGER if crop else 1.0, "val": 1.0}
+        larger = {"train": pixels.LARGER if "crop" in settings.augment else 1.0, "val": 1.0}
         images = {part: pixels.at(self.images.part(part), row["record"], self.work, larger[part]) for part in larger}
-        behind = ahead(trained, settings, row["record"], images, patience, self.work)
+        behind = ahead(trained, settings, row["record"], images, self.left() / self.seen_once(row), self.work)
         learner, how, seen = behind or (trained, settings, images)
         history = finetune(
             learner,
-            (seen["train"], train.labels),
+            (seen["train"], self.images.part("train").labels),
             (seen["val"], self.images.part("val").labels),
             how,
             run_folder=self.work / "finetune",
             resume=True,
             seed=self.settings.seed,
-            deadline=max(30.0, allowed - (time.monotonic() - self.began)),
+            deadline=self.left(),
         )
         net = unfused(trained, net) if settings.freeze_norm else net
         save(net, self.work / "finetuned")
