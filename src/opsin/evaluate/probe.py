@@ -181,13 +181,17 @@ def _path(x: Tensor, y: Ints, classes: int, strengths: Sequence[float], balanced
     mean, std = x.mean(0), x.std(0, correction=0)
     std = torch.where(std > NOISE * mean.abs() + 1e-6 * std.max(), std, torch.inf)
     z, truth = (x - mean) / std, torch.from_numpy(y)
+    basis = None
+    if len(z) < z.shape[1]:  # weights that are held back lie in the space of the samples: fewer numbers, equal answers
+        basis, seen = torch.linalg.qr(z.T)
+        z = seen.T.contiguous()
     tally = torch.bincount(truth, minlength=classes).float()
     emphasis = (len(y) / (tally.count_nonzero() * tally.clamp(min=1)) if balanced else torch.ones(classes))[truth]
-    w = torch.zeros(classes, x.shape[1] + 1, requires_grad=True)
+    w = torch.zeros(classes, z.shape[1] + 1, requires_grad=True)
     found = []
     for c in strengths:
         _minimise(w, z, truth, emphasis, 1 / (c * len(y)))
-        weight = w.detach()[:, :-1] / std
+        weight = (w.detach()[:, :-1] if basis is None else w.detach()[:, :-1] @ basis.T) / std
         found.append((weight, w.detach()[:, -1] - weight @ mean))
     return found
 

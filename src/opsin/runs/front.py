@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from ..blocks import Network
 from ..blocks.stage import Pyramid
-from ..data import Preprocess
+from ..data.scan import threaded
+from ..deploy.export import converted
+from ..evaluate.latency import session
 from ..progress import track
 from ..train.freeze import frozen
 from ..train.settings import TrainSettings
@@ -22,9 +23,8 @@ from ..weights import cache
 from .transfer import FLIPS, views
 
 ROOM = 2e9  # bytes of maps that a run folder may hold
-BATCH = 32
 MOST = 8  # looks at a picture
-PAYS = 8.0  # of `patience` for each look: with less, there are too few epochs to win back what the looks cost
+PAYS = 3.0  # of `patience` for each look: with less, there are too few epochs to win back what the looks cost
 
 Images = NDArray[Any]
 Looks = Mapping[str, Callable[[Images], Images]]
@@ -81,21 +81,24 @@ def maps(front: nn.Module, images: Images, record: dict[str, Any], looks: Looks,
     if path.is_file():
         found: Images = np.load(path, mmap_mode="r", allow_pickle=False)
         return found
-    prepare = Preprocess.from_dict(record)
+    graph = path.with_suffix(".onnx")
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    graph.write_bytes(converted(front, record, "maps", batch=1).SerializeToString())
+    run = session(graph, 1).run
 
-    @torch.inference_mode()
-    def made(part: Images) -> Images:
-        seen = [front(prepare.normalise(np.ascontiguousarray(look(part)))).half() for look in looks.values()]
-        return torch.cat(seen, 2).permute(0, 2, 3, 1).numpy()
+    def made(image: Images) -> Images:
+        seen = [run(None, {"pixels": np.ascontiguousarray(look(image[None]))})[0] for look in looks.values()]
+        with np.errstate(over="ignore"):
+            return np.asarray(np.concatenate(seen, 2)[0].transpose(1, 2, 0), np.float16)
 
-    shape = made(images[:1]).shape[1:]
+    shape = made(images[0]).shape
     if len(images) * float(np.prod(shape)) * 2 > ROOM:
         return None
     try:
         with cache.atomic(path) as part:
             out = np.lib.format.open_memmap(part, "w+", np.float16, (len(images), *shape))
-            for start in track(range(0, len(images), BATCH), "   what the frozen stages see, in batches"):
-                out[start : start + BATCH] = made(images[start : start + BATCH])
+            for i, seen in enumerate(track(threaded(made, images), "   what the frozen stages see", len(images))):
+                out[i] = seen
             out.flush()
             if not np.isfinite(out).all():
                 raise OverflowError

@@ -31,7 +31,7 @@ from .steps import Steps, append
 
 RESERVE = 0.2  # of the time given, for what comes behind fine-tuning
 LONG = 60.0  # times the training images' latencies: with so much time, some fifteen epochs, crops pay
-LOOKS = 0.1  # of the time given, for more looks at the training images by the probe
+LOOKS = 0.04  # of the time given, for more looks at the training images by the probe
 
 
 class Run:
