@@ -1,6 +1,6 @@
 """How good frozen features are: linear probe and nearest neighbours, cross-validated, with 95 % intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,16 +76,18 @@ def probe(
     x, y = _checked(features, labels)
     k = classes or int(y.max()) + 1
     fold = assign_folds(y, folds, seed, groups)
-    left_out = np.zeros((len(strengths), len(y), k))
-    for f in range(folds):
-        train, test = fold != f, fold == f
-        if not test.any():
-            continue
-        for i, (weight, bias) in enumerate(_path(x[train], y[train], k, strengths, balanced)):
-            left_out[i, test] = (x[test] @ weight.T + bias).double().softmax(1).numpy()
-    truth = left_out[:, np.arange(len(y)), y]
-    best = int((-np.log(np.maximum(truth, 1e-15))).mean(1).argmin())
-    weight, bias = _path(x, y, k, strengths[: best + 1], balanced)[-1]
+    parts = [fold == f for f in range(folds) if (fold == f).any()]
+    paths = [_path(x[~part], y[~part], k, strengths, balanced) for part in parts]
+    left_out, losses = [], [np.inf]
+    for fits in zip(*paths):
+        left_out.append(np.zeros((len(y), k)))
+        for part, (weight, bias) in zip(parts, fits):
+            left_out[-1][part] = (x[part] @ weight.T + bias).double().softmax(1).numpy()
+        losses.append(float(-np.log(np.maximum(left_out[-1][np.arange(len(y)), y], 1e-15)).mean()))
+        if losses[-1] > losses[-2]:  # weaker penalties take longest, and only do worse from here on
+            break
+    best = int(np.argmin(losses)) - 1
+    *_, (weight, bias) = _path(x, y, k, strengths[: best + 1], balanced)
     figures = score(left_out[best], y, seed=seed)
     within = figures["intervals"]
     return Probe(
@@ -104,7 +106,7 @@ def probe(
 def refitted(found: Probe, features: ArrayLike, labels: ArrayLike, strength: float) -> Probe:
     """A probe with the figures of `found` and the weights of another fit: more features of the same pictures."""
     x, y = _checked(features, labels)
-    weight, bias = _path(x, y, len(found.bias), (strength,), False)[0]
+    weight, bias = next(_path(x, y, len(found.bias), (strength,), False))
     return replace(found, weight=weight, bias=bias)
 
 
@@ -176,7 +178,9 @@ def _checked(features: ArrayLike, labels: ArrayLike) -> tuple[Tensor, Ints]:
     return torch.from_numpy(x), y.astype(np.int64)
 
 
-def _path(x: Tensor, y: Ints, classes: int, strengths: Sequence[float], balanced: bool) -> list[tuple[Tensor, Tensor]]:
+def _path(
+    x: Tensor, y: Ints, classes: int, strengths: Sequence[float], balanced: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Weight (K, D) and bias (K,) on raw features for each C, each fit starting from the one before."""
     mean, std = x.mean(0), x.std(0, correction=0)
     std = torch.where(std > NOISE * mean.abs() + 1e-6 * std.max(), std, torch.inf)
@@ -188,12 +192,10 @@ def _path(x: Tensor, y: Ints, classes: int, strengths: Sequence[float], balanced
     tally = torch.bincount(truth, minlength=classes).float()
     emphasis = (len(y) / (tally.count_nonzero() * tally.clamp(min=1)) if balanced else torch.ones(classes))[truth]
     w = torch.zeros(classes, z.shape[1] + 1, requires_grad=True)
-    found = []
     for c in strengths:
         _minimise(w, z, truth, emphasis, 1 / (c * len(y)))
         weight = (w.detach()[:, :-1] if basis is None else w.detach()[:, :-1] @ basis.T) / std
-        found.append((weight, w.detach()[:, -1] - weight @ mean))
-    return found
+        yield weight, w.detach()[:, -1] - weight @ mean
 
 
 def _minimise(w: Tensor, z: Tensor, truth: Tensor, emphasis: Tensor, penalty: float) -> None:
