@@ -25,7 +25,7 @@ SMALLEST = 96  # pixels: below, photographs lose what they show
 BYTES = {"fp32": 4.0, "int8": 1.1}  # of a parameter in the file; scales and biases of an 8-bit one are larger
 SHRUNK = 0.85  # of the side in pixels that a network is made for: below, a smaller network sees more and is better
 DROP = 0.2  # of the features that a classifier in training reads
-MARGIN = 1.25  # a measured latency must keep its limit with this to spare: on shared machines the next one differs
+MARGIN = 1.15  # a measured latency must keep its limit with this to spare: on shared machines the next one differs
 
 
 def names(model: str, licence: str | None) -> list[str]:
