@@ -55,14 +55,14 @@ def sides(name: str, as_made: bool) -> dict[str, nn.Module]:
     ours = opsin.create_model(name)
     if not timm.is_model(name):
         return {"ours": ours}
-    theirs = timm.create_model(name)
+    theirs = timm.create_model(name, num_classes=1000)
     randomise(theirs)
     state = theirs.state_dict()
     named = rename(state, table(name, state, ours.state_dict()))
     ours.load_state_dict({key: named[key].reshape(own.shape) for key, own in ours.state_dict().items()})
     if as_made:
         return {"ours": ours, "timm": theirs}
-    last = timm.create_model(name)
+    last = timm.create_model(name, num_classes=1000)
     last.load_state_dict(state)
     return {"ours": ours, "timm": theirs, "timm channels_last": last.to(memory_format=torch.channels_last)}
 

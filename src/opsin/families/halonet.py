@@ -86,7 +86,7 @@ def paper(square: int, halo: int, values: float, thin: float, deep: int, pixels:
     halonet_h4=paper(12, 2, 1.0, 3.0, 12, 384, 1280),
     halonet_h5=paper(14, 2, 2.5, 2.0, 23, 448, 1536),
     halonet_h6=paper(8, 4, 3.0, 2.75, 24, 512, 1536),
-    halonet_h7=paper(10, 4, 4.0, 3.5, 26, 600, 2048),
+    halonet_h7=paper(10, 3, 4.0, 3.5, 26, 600, 2048),
     halonet26t=dict(depths=(2, 2, 2, 2), local=((), (), (1,), (0, 1)), halo=2, act=relu),
     halonet50ts=dict(depths=(3, 4, 6, 3), local=((), (3,), (1, 3, 5), (1,)), heads=(8, 4, 8, 8)),
 )
