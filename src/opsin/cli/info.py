@@ -19,7 +19,7 @@ def command(
         as_json(told)
         return
     stages = told.pop("stages")
-    facts(told)
+    facts({key: value for key, value in told.items() if key != "names"})  # a digest of the parameters' names
     rows = [
         [s["part"], shape(s["shape"]), s["params"], f"{s['share']:.1%}", s["macs"], f"{s['cost']:.1%}", bar(s["cost"])]
         for s in stages

@@ -39,8 +39,9 @@ def command(
     if json:
         as_json(rows)
         return
-    shown = [
-        [r["name"], r["params"] / 1e6, r["macs"] / 1e9, r["native"], r["strides"][-1], r["arxiv"], r["weights"]]
-        for r in rows
-    ]
-    table(shown, ["name", "M params", "GMACs", "pixels", "stride", "arXiv", "weights"])
+    columns = ["name", "M params", "GMACs", "pixels", "stride", "arXiv"]
+    shown = [[r["name"], r["params"] / 1e6, r["macs"] / 1e9, r["native"], r["strides"][-1], r["arxiv"]] for r in rows]
+    if any(r["weights"] for r in rows):
+        columns.append("weights")
+        shown = [[*told, r["weights"]] for told, r in zip(shown, rows, strict=True)]
+    table(shown, columns)

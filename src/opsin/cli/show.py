@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any
 
 import typer
+
+PIPED = 160  # columns of a line that no terminal bounds
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
@@ -21,7 +24,7 @@ def plain(value: Any) -> Any:
 
 
 def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], title: str | None = None) -> None:
-    """Rows under column names; numbers are set to the right."""
+    """Rows under column names; numbers are set to the right, and what the first column names is never broken."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -29,10 +32,10 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], title: str | No
     made = Table(title=title, box=None, pad_edge=False, title_justify="left")
     for i, column in enumerate(columns):
         number = bool(rows) and isinstance(rows[0][i], int | float)
-        made.add_column(column, justify="right" if number else "left", overflow="fold")
+        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=i == 0)
     for row in rows:
         made.add_row(*[escape(cell(value)) for value in row])
-    Console().print(made)
+    Console(width=None if sys.stdout.isatty() else PIPED).print(made)
 
 
 def cell(value: Any) -> str:
@@ -40,6 +43,8 @@ def cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, int) and abs(value) >= 1000:
+        return f"{value:,}"
     if isinstance(value, list | tuple):
         return " ".join(map(cell, value))
     return str(value)
