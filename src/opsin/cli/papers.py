@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .show import Json, as_json
+from .show import Json, as_json, console
 
 
 def command(
@@ -14,10 +14,8 @@ def command(
     json: Json = False,
 ) -> None:
     """Show the papers that the library answers for, and what of each works."""
-    from rich.console import Console
-
     from ..papers import table
     from ..verbs import papers
 
     found = papers(query, state=state, category=category)
-    as_json(found) if json else Console().print(table(found))
+    as_json(found) if json else console().print(table(found))

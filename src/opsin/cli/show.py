@@ -6,9 +6,12 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PIPED = 160  # columns of a line that no terminal bounds
 
@@ -25,7 +28,6 @@ def plain(value: Any) -> Any:
 
 def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], title: str | None = None) -> None:
     """Rows under column names; numbers are set to the right, and what the first column names is never broken."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -35,7 +37,14 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], title: str | No
         made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=i == 0)
     for row in rows:
         made.add_row(*[escape(cell(value)) for value in row])
-    Console(width=None if sys.stdout.isatty() else PIPED).print(made)
+    console().print(made)
+
+
+def console() -> Console:
+    """As wide as the terminal, or as what can be read where there is none."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED)
 
 
 def cell(value: Any) -> str:

@@ -122,7 +122,8 @@ def table(found: Iterable[Paper]) -> Table:
     colours = {"works": "green", "partly": "yellow", "not yet": "dim"}
     found = list(found)
     counts = ", ".join(f"{sum(paper.state == state for paper in found)} {state}" for state in STATES)
-    out = Table("id", "paper", "names", "state", "here, or missing", caption=f"{len(found)} papers: {counts}")
+    out = Table("id", "paper", "names", "state", caption=f"{len(found)} paper{'s' * (len(found) != 1)}: {counts}")
+    out.add_column("here, or missing", overflow="fold")
     for paper in found:
         place = "\n".join([*paper.lives, *([f"missing: {paper.missing}"] if paper.missing else []), *_notes(paper)])
         cells = (str(paper.id), paper.title, paper.names, Text(paper.state, colours[paper.state]), place)
@@ -131,7 +132,13 @@ def table(found: Iterable[Paper]) -> Table:
 
 
 def _notes(paper: Paper) -> list[str]:
-    counts = [f"{c.network}: {c.printed:.4g} {c.what} printed: {c.because}" for c in paper.counts]
+    differing: dict[str, list[str]] = {}
+    for c in paper.counts:
+        giga = c.printed >= 1e9
+        differing.setdefault(c.because, []).append(
+            f"{c.network} {c.printed / (1e9 if giga else 1e6):.4g} {'G' if giga else 'M'} {c.what}"
+        )
+    counts = [f"printed otherwise: {', '.join(told)}: {because}" for because, told in differing.items()]
     figures = [f"{f.what}: paper {f.paper}, here {f.here} ({f.how})" for f in paper.figures]
     widths = [f"fixed in {f.networks}: {' '.join(f.parameters) or 'residual'}: {f.reason}" for f in paper.fixed]
     return counts + figures + widths
