@@ -75,7 +75,10 @@ def digest(net: nn.Module) -> str:
 
 def main(chosen: list[str]) -> None:
     load_families()
-    for family in chosen or sorted({told["family"] for told in ABOUT.values()}):
+    known = sorted({told["family"] for told in ABOUT.values()})
+    if unknown := sorted(set(chosen) - set(known)):
+        raise SystemExit(f"no family is called {', '.join(unknown)}; there are {', '.join(known)}")
+    for family in chosen or known:
         names = sorted((name for name, told in ABOUT.items() if told["family"] == family), key=natural)
         rows = [f"{json.dumps(name)}: {json.dumps(measured(name))}" for name in names]
         (FACTS / f"{family}.json").write_text("{\n" + ",\n".join(rows) + "\n}\n")
