@@ -19,6 +19,7 @@ from opsin.heads.horfpn import GnConvModule
 from opsin.heads.segment import Segmenter
 from opsin.heads.upernet import gated, upernet
 from opsin.layers import Conv
+from opsin.layers.act import GELU
 from opsin.layers.cosine import PRODUCT, cosines, dct, idct
 from opsin.layers.haar import Haar
 from opsin.layers.reparam import reparameterize
@@ -72,7 +73,7 @@ def test_ffnified_attention_is_two_large_kernels_about_a_gelu():
     randomise(mixer)
     x = torch.randn(2, 8, 9, 11)
     merged = reparameterize(mixer)
-    assert [type(m) for m in merged.children()] == [nn.Conv2d, nn.GELU, nn.Conv2d, nn.Conv2d]
+    assert [type(m) for m in merged.children()] == [nn.Conv2d, GELU, nn.Conv2d, nn.Conv2d]
     assert merged.keys.kernel_size == merged.values.kernel_size == (7, 7)
     with torch.no_grad():
         assert apart(merged(x), mixer(x)) < 1e-5

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 
 from opsin.channels.mlp import Mlp
 from opsin.layers import Conv, DropPath, GlobalAverage, LayerNorm, SameConv2d, Scale, SqueezeExcite, ramp
+from opsin.layers.act import GELU
 from opsin.layers.position import Positions, RelativeBias, offsets, resampled
-from opsin.mixers.attention import Attention
+from opsin.mixers.attention import Attention, attend
 from opsin.mixers.window import WindowAttention, shift_mask
 from opsin.width import narrow, widths
 
@@ -179,3 +180,26 @@ def test_gradients_flow_into_every_part():
     for part, x in ((WindowAttention(4, 2, 4, 2), torch.randn(1, 8, 8, 4)), (Attention(4, 2), torch.randn(1, 3, 4))):
         part(x).square().sum().backward()
         assert all(p.grad.abs().sum() > 0 for p in part.parameters())
+
+
+# ------------------------------------- torch's own, where it is slow, otherwise -------------------------------------
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_gelu_is_torchs_in_every_memory_format(form):
+    x = torch.randn(2, 6, 5, 4).to(memory_format=form).requires_grad_()
+    ours, theirs = (torch.autograd.grad(act(x).square().sum(), x)[0] for act in (GELU(), torch.nn.GELU()))
+    assert GELU()(x).is_contiguous(memory_format=form)
+    torch.testing.assert_close(GELU()(x), F.gelu(x))
+    torch.testing.assert_close(ours, theirs)
+    assert GELU("tanh")(x).allclose(F.gelu(x, approximate="tanh"))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2), (2, 3, 2, 2)], ids=str)
+@pytest.mark.parametrize("wide", [8, 5])
+@pytest.mark.parametrize("bias", ["none", "fixed", "learned"])
+def test_attention_is_its_formula_for_all_shapes(shape, wide, bias):
+    q, k, v = torch.randn(*shape, 7, 8), torch.randn(*shape, 9, 8), torch.randn(*shape, 9, wide)
+    more = None if bias == "none" else torch.randn(*shape, 7, 9, requires_grad=bias == "learned")
+    expected = (q @ k.mT / 3 + (0 if more is None else more)).softmax(-1) @ v
+    torch.testing.assert_close(attend(q, k, v, more, scale=1 / 3), expected)

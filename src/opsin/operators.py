@@ -19,7 +19,7 @@ from .channels.dwmlp import DepthwiseMlp
 from .channels.glu import SwiGlu
 from .channels.mlp import Mlp
 from .layers import ImageNorm, LayerNorm, NeighbourGate, SqueezeExcite, StarReLU
-from .layers.act import QuickGelu, SquaredReLU
+from .layers.act import GELU, QuickGelu, SquaredReLU
 from .layers.norm import GlobalResponseNorm, RMSNorm
 from .layers.prepbn import ProgressiveNorm, RepBN
 from .mixers.additive import AdditiveAttention
@@ -192,7 +192,7 @@ OPERATORS |= {
     "response": Operator(GlobalResponseNorm, "last", "norm"),
     "rmsnorm": Operator(RMSNorm, "ends", "norm"),
     # activations
-    "gelu": Operator(without_dim(nn.GELU), "any", "act"),
+    "gelu": Operator(without_dim(GELU), "any", "act"),
     "hardswish": Operator(without_dim(nn.Hardswish), "any", "act"),
     "quick_gelu": Operator(without_dim(QuickGelu), "any", "act"),
     "relu": Operator(without_dim(nn.ReLU), "any", "act"),

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..channels.mlp import Mlp
+from ..layers.act import GELU
 from ..layers.pool import GlobalAverage
 from ..mixers.attention import Attention
 from ..width import Concat, Width
@@ -114,8 +115,8 @@ class ViewFusion(nn.Module):
         self.patches = nn.Conv2d(dim, hidden, 7, 7, bias=False)
         attention = Attention(hidden, heads, qkv_bias=False, size=128)
         self.block = PreNorm(hidden, attention, Mlp(hidden, 2.0), eps=1e-5)
-        self.spread = nn.Sequential(nn.Conv2d(hidden, dim, 3, padding=1), nn.GELU())
-        self.merge = nn.Sequential(nn.Conv2d(Concat(dim, dim), dim, 1), nn.GELU())
+        self.spread = nn.Sequential(nn.Conv2d(hidden, dim, 3, padding=1), GELU())
+        self.merge = nn.Sequential(nn.Conv2d(Concat(dim, dim), dim, 1), GELU())
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.patches(x)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..width import Width
 
 
@@ -15,7 +16,7 @@ class DepthwiseMlp(nn.Module):
     def __init__(self, dim: int, ratio: float = 4.0, act: Callable[[], nn.Module] = nn.Identity):
         super().__init__()
         hidden = Width(int(dim * ratio), "hidden")
-        self.fc1, self.act, self.gelu = nn.Linear(dim, hidden), act(), nn.GELU()
+        self.fc1, self.act, self.gelu = nn.Linear(dim, hidden), act(), GELU()
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.fc2 = nn.Linear(hidden, dim)
 

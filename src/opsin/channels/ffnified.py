@@ -7,6 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..layers.reparam import ConvNorm, PairConv
 from ..width import Width
 
@@ -27,7 +28,7 @@ class ConvMlp(nn.Module):
         dim: int,
         kernel: int,
         ratio: float = 3.0,
-        act: Callable[[], nn.Module] = nn.GELU,
+        act: Callable[[], nn.Module] = GELU,
         conv: Callable[[int, int], nn.Module] = normed,
     ):
         super().__init__()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..layers.norm import LayerNorm
 from ..width import Width
 
@@ -15,7 +16,7 @@ class Mlp(nn.Module):
         self,
         dim: int,
         ratio: float = 4.0,
-        act: Callable[[], nn.Module] = nn.GELU,
+        act: Callable[[], nn.Module] = GELU,
         cout: int | None = None,
         bias: bool = True,
     ):

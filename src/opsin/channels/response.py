@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..layers.norm import GlobalResponseNorm
 from ..width import Width
 
@@ -14,7 +15,7 @@ class ResponseMlp(nn.Module):
     def __init__(self, dim: int, bias: bool = True):
         super().__init__()
         hidden = Width(4 * dim, "hidden")
-        self.fc1, self.act, self.norm = nn.Linear(dim, hidden), nn.GELU(), GlobalResponseNorm(hidden)
+        self.fc1, self.act, self.norm = nn.Linear(dim, hidden), GELU(), GlobalResponseNorm(hidden)
         self.fc2 = nn.Linear(hidden, dim, bias)
 
     def forward(self, x: Tensor) -> Tensor:

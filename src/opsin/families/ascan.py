@@ -16,12 +16,13 @@ from ..blocks import Classifier, Network, PreNorm, Pyramid, Stage
 from ..blocks.inverted import Fused
 from ..blocks.layouts import Last
 from ..layers import AverageDown, Conv, LayerNorm, SqueezeExcite, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.distance import DistanceAttention
 from ..registry import UnsupportedArgument, about, family
 from ..width import Width, each, same
 
-Gelu = partial(Conv, act=nn.GELU)
+Gelu = partial(Conv, act=GELU)
 
 
 class ConvBlock(Fused):
@@ -36,7 +37,7 @@ class ConvBlock(Fused):
 
 
 def gate(hidden: int, cin: int) -> nn.Module:
-    return SqueezeExcite(hidden, max(8, cin // 4), nn.GELU)
+    return SqueezeExcite(hidden, max(8, cin // 4), GELU)
 
 
 def change(cin: int, cout: int, stride: int) -> nn.Module:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..blocks.inverted import Fused
 from ..channels.mlp import Mlp
 from ..layers import Conv, LayerNorm
+from ..layers.act import GELU
 from ..layers.timestep import Modulate, Timestep
 from ..mixers.distance import DistanceAttention
 from ..width import Concat, each
@@ -31,7 +32,7 @@ class ConvStep(Fused):
     """x + g project(gate(expand(x) (1 + scale) + shift)): g, scale and shift read off the condition c (B, D)"""
 
     def __init__(self, dim: int, seen: int):
-        super().__init__(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=nn.GELU, norm=norm), gate)
+        super().__init__(dim, dim, 3, 1, 4, 0.0, partial(Conv, act=GELU, norm=norm), gate)
         hidden = cast(Conv, self.expand).conv.out_channels
         self.inner, self.outer = Modulate(seen, hidden, 2), Modulate(seen, dim, 1)
 

@@ -16,8 +16,9 @@ from ..blocks import Network, PreNorm
 from ..blocks.tokens import GridTokens, MeanPatch, Prefix, TokenClassifier
 from ..layers import LayerNorm, ramp
 from ..layers.init import initialise, trunc02
-from ..layers.position import NoPositions, grid, offsets
+from ..layers.position import NoPositions, grid, offsets, taken
 from ..layers.qkv import QKV
+from ..mixers.attention import attend
 from ..registry import about, family
 from ..width import Groups, Width
 
@@ -34,21 +35,28 @@ class GridBias(nn.Module):
 
     axes = {"table": (None, "heads")}
     no_decay = ("table",)
+    index: Tensor
 
     def __init__(self, heads: int, grid: tuple[int, int]):
         super().__init__()
         self.heads, self.grid = heads, grid
         self.table = nn.Parameter(torch.zeros((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, heads))
+        self.register_buffer("index", with_class(grid), persistent=False)
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
-        places, (asks, asked, itself) = self.table[:-3], self.table[-3:]
-        if grid != self.grid:
-            old, new = ([2 * side - 1 for side in sides] for sides in (self.grid, grid))
-            places = F.interpolate(places.mT.unflatten(1, old)[None], new, mode="bicubic")[0].flatten(1).mT
-        bias = places[offsets(*grid).to(places.device)].permute(2, 0, 1)
-        bias = torch.cat([asked[:, None, None].expand(-1, bias.shape[1], 1), bias], 2)
-        first = torch.cat([itself[:, None], asks[:, None].expand(-1, bias.shape[1])], 1)
-        return torch.cat([first[:, None], bias], 1)
+        if grid == self.grid:
+            return taken(self.table, self.index).permute(2, 0, 1)
+        old, new = ([2 * side - 1 for side in sides] for sides in (self.grid, grid))
+        places = F.interpolate(self.table[:-3].mT.unflatten(1, old)[None], new, mode="bicubic")[0].flatten(1).mT
+        return taken(torch.cat([places, self.table[-3:]]), with_class(grid).to(places.device)).permute(2, 0, 1)
+
+
+def with_class(grid: tuple[int, int]) -> Tensor:
+    """`offsets` of a grid with a class token before its places, (1 + N, 1 + N); its three rows are the table's last."""
+    asks = (2 * grid[0] - 1) * (2 * grid[1] - 1)
+    index = F.pad(offsets(*grid), (1, 0, 1, 0), value=asks)
+    index[1:, 0], index[0, 0] = asks + 1, asks + 2
+    return index
 
 
 class BiasedAttention(nn.Module):
@@ -62,7 +70,7 @@ class BiasedAttention(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, self.bias(tuple(grid))[None])
+        y = attend(q, k, v, self.bias(tuple(grid))[None])
         return self.proj(y.transpose(1, 2).flatten(2))
 
 

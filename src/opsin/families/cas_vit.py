@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..blocks.two_heads import TwoHeadClassifier
 from ..layers import DropPath, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.additive import AdditiveAttention
 from ..registry import about, family
@@ -23,7 +24,7 @@ from ..width import Width, each
 def mlp(dim: int, ratio: float) -> nn.Module:
     """fc2(gelu(fc1(x))) over maps (B, C, H, W)"""
     hidden = Width(int(ratio * dim), "hidden")
-    return nn.Sequential(OrderedDict(fc1=nn.Conv2d(dim, hidden, 1), act=nn.GELU(), fc2=nn.Conv2d(hidden, dim, 1)))
+    return nn.Sequential(OrderedDict(fc1=nn.Conv2d(dim, hidden, 1), act=GELU(), fc2=nn.Conv2d(hidden, dim, 1)))
 
 
 class AdditiveBlock(nn.Module):
@@ -34,7 +35,7 @@ class AdditiveBlock(nn.Module):
         local = Width(int(dim), "near")
         dwconv = nn.Conv2d(local, local, 3, padding=1, groups=local)
         self.near = nn.Sequential(
-            nn.Conv2d(dim, local, 1), nn.BatchNorm2d(local), dwconv, nn.GELU(), nn.Conv2d(local, dim, 1)
+            nn.Conv2d(dim, local, 1), nn.BatchNorm2d(local), dwconv, GELU(), nn.Conv2d(local, dim, 1)
         )
         self.norm1, self.mixer = nn.BatchNorm2d(dim), AdditiveAttention(dim, bias)
         self.norm2, self.mlp = nn.BatchNorm2d(dim), mlp(dim, ratio)

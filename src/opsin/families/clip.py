@@ -16,7 +16,7 @@ from ..blocks import Network, PreNorm
 from ..blocks.tokens import FirstToken, NormedTokens, TokenClassifier
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm
-from ..layers.act import QuickGelu
+from ..layers.act import GELU, QuickGelu
 from ..mixers.attention import Attention
 from ..registry import about, family
 from .vit import SIZES, assemble
@@ -82,7 +82,7 @@ def clip(
     heads: int,
     patch: int = 16,
     ratio: float = 4.0,
-    act: Callable[[], nn.Module] = nn.GELU,
+    act: Callable[[], nn.Module] = GELU,
     img_size: int = 224,
     num_classes: int = 1000,
     in_chans: int = 3,

@@ -16,6 +16,7 @@ from ..blocks import Classifier, Network, Pyramid, Stage
 from ..channels.mlp import Mlp
 from ..channels.response import ResponseMlp
 from ..layers import DropPath, LayerNorm, Scale, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.norm import RMSNorm, StdNorm
 from ..registry import about, family
@@ -53,7 +54,7 @@ def overlapping(in_chans: int, dim: int, hidden: int) -> list[nn.Module]:
 
 def active(in_chans: int, dim: int, hidden: int) -> list[nn.Module]:
     first, second = overlapping(in_chans, dim, hidden)
-    return [first, nn.GELU(), second]
+    return [first, GELU(), second]
 
 
 def halve(cin: int, cout: int, norm: Norm = LayerNorm) -> nn.Module:
@@ -70,7 +71,7 @@ def before(dim: int, num_classes: int, norm: Norm, drop: float) -> nn.Module:
 
 def hidden_layer(dim: int, num_classes: int, norm: Norm, drop: float) -> nn.Module:
     hidden = Width(dim, "head")
-    return Classifier(hidden, num_classes, after=nn.Sequential(norm(dim), nn.Linear(dim, hidden), nn.GELU()), drop=drop)
+    return Classifier(hidden, num_classes, after=nn.Sequential(norm(dim), nn.Linear(dim, hidden), GELU()), drop=drop)
 
 
 ATTO = dict(depths=(2, 2, 6, 2), dims=(40, 80, 160, 320))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..blocks.residual import shortcut
 from ..layers import Conv, DropPath, LayerNorm, ramp, relu
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..registry import about, family
 from ..width import Width, each
@@ -87,7 +88,7 @@ class StepBlock(nn.Module):
 DEEP = (256, 512, 1024, 2048)
 WIDE = (384, 768, 1536, 3072)
 FLAT: dict[str, Any] = dict(dims=(96, 192, 384, 768), stem=patchify)
-BARE: dict[str, Any] = dict(**FLAT, kernel=7, act=nn.GELU, last=nn.Identity)
+BARE: dict[str, Any] = dict(**FLAT, kernel=7, act=GELU, last=nn.Identity)
 
 
 @family(
@@ -99,7 +100,7 @@ BARE: dict[str, Any] = dict(**FLAT, kernel=7, act=nn.GELU, last=nn.Identity)
     convnext_step5_inverted=dict(**FLAT, body=inverted),
     convnext_step6_moved_up=dict(**FLAT, body=moved_up),
     convnext_step7_kernel7=dict(**FLAT, body=moved_up, kernel=7),
-    convnext_step8_gelu=dict(**FLAT, body=moved_up, kernel=7, act=nn.GELU, last=nn.GELU),
+    convnext_step8_gelu=dict(**FLAT, body=moved_up, kernel=7, act=GELU, last=GELU),
     convnext_step9_one_act=dict(**BARE, body=one_act),
     convnext_step10_one_norm=dict(**BARE, body=one_norm),
     convnext_step11_layer_norm=dict(**BARE, body=layer_norm),

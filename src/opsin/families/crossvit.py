@@ -19,6 +19,7 @@ from ..blocks.stage import Blocks
 from ..blocks.tokens import FirstToken, Prefix, TokenClassifier
 from ..channels.mlp import Mlp
 from ..layers import DropPath, LayerNorm, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.position import Positions
 from ..mixers.attention import Attention
@@ -56,7 +57,7 @@ class CrossAttention(nn.Module):
 
 
 def translation(cin: int, cout: int) -> nn.Module:
-    return nn.Sequential(LayerNorm(cin), nn.GELU(), nn.Linear(cin, cout))
+    return nn.Sequential(LayerNorm(cin), GELU(), nn.Linear(cin, cout))
 
 
 class Visit(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..blocks import Classifier, Features, Network
 from ..blocks.stage import Blocks
 from ..layers import Conv, DropPath, LayerNorm, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.dual_token import GlobalAttention, TokenUpdate
 from ..registry import about, family
@@ -30,7 +31,7 @@ class LocalEncoder(nn.Module):
         super().__init__()
         hidden = Width(2 * dim, "hidden")
         self.dwconv, self.norm = nn.Conv2d(dim, dim, 5, padding=2, groups=dim), nn.BatchNorm2d(dim)
-        self.fc1, self.act, self.fc2 = nn.Conv2d(dim, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim, 1)
+        self.fc1, self.act, self.fc2 = nn.Conv2d(dim, hidden, 1), GELU(), nn.Conv2d(hidden, dim, 1)
         self.drop = DropPath(drop)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class DualTokenBlock(nn.Module):
         self.local, self.update, self.norm1 = LocalEncoder(dim, drop), TokenUpdate(SIDE), LayerNorm(dim, dim=1)
         self.mixer, self.fuse = GlobalAttention(dim, heads, steps, SIDE), nn.Conv2d(Concat(dim, dim), dim, 1)
         self.norm2, self.drop = LayerNorm(dim, dim=1), DropPath(drop)
-        self.mlp = nn.Sequential(nn.Conv2d(dim, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim, 1))
+        self.mlp = nn.Sequential(nn.Conv2d(dim, hidden, 1), GELU(), nn.Conv2d(hidden, dim, 1))
 
     def forward(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
         local = self.local(x)

@@ -16,6 +16,7 @@ from ..blocks import Classifier, Network, Pyramid, Stage
 from ..blocks.inverted import Inverted
 from ..blocks.stage import LastBlocks
 from ..layers import DropPath, LayerNorm, SqueezeExcite, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.atrous_scan import ES2D
 from ..registry import about, family
@@ -52,7 +53,7 @@ class ScanAndConv(nn.Module):
         super().__init__()
         self.norm, self.mixer, self.weigh, self.drop = LayerNorm(dim, eps=1e-5), mixer(dim), Weigh(dim), DropPath(drop)
         self.conv = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, groups=dim), nn.BatchNorm2d(dim), nn.GELU(), nn.Conv2d(dim, dim, 1)
+            nn.Conv2d(dim, dim, 3, padding=1, groups=dim), nn.BatchNorm2d(dim), GELU(), nn.Conv2d(dim, dim, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:

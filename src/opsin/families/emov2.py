@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..layers import Conv, DropPath, LayerNorm, Scale, ramp, silu
+from ..layers.act import GELU
 from ..layers.conv import Act
 from ..layers.init import initialise, trunc02
 from ..mixers.spanning import SpanningAttention, remote
@@ -112,7 +113,7 @@ def emov2(
     head_dims: Sequence[int],
     mixers: Sequence[Callable[..., nn.Module]] = (expand, expand, hybrid, hybrid),
     norms: Sequence[Norm] = (batch, batch, layer, layer),
-    acts: Sequence[Act] = (silu, silu, nn.GELU, nn.GELU),
+    acts: Sequence[Act] = (silu, silu, GELU, GELU),
     kernels: Sequence[int] = (5, 5, 5, 5),
     window: int | Sequence[int] = 7,
     num_classes: int = 1000,

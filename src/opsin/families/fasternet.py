@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..layers import Conv, DropPath, ramp, relu
+from ..layers.act import GELU
 from ..layers.conv import Act
 from ..layers.init import initialise, trunc02
 from ..mixers.partial_conv import PartialConv, partial_widths
@@ -37,8 +38,8 @@ def patches(cin: int, cout: int, side: int) -> nn.Module:
 
 @family(
     about(title="Run, Don't Walk: Chasing Higher FLOPS for Faster Neural Networks", arxiv="2303.03667", licence="MIT"),
-    fasternet_t0=dict(dim=40, depths=(1, 2, 8, 2), act=nn.GELU),
-    fasternet_t1=dict(dim=64, depths=(1, 2, 8, 2), act=nn.GELU),
+    fasternet_t0=dict(dim=40, depths=(1, 2, 8, 2), act=GELU),
+    fasternet_t1=dict(dim=64, depths=(1, 2, 8, 2), act=GELU),
     fasternet_t2=dict(dim=96, depths=(1, 2, 8, 2)),
     fasternet_s=dict(dim=128, depths=(1, 2, 13, 2)),
     fasternet_m=dict(dim=144, depths=(3, 4, 18, 3)),

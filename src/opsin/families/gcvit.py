@@ -16,8 +16,10 @@ from ..blocks import Classifier, Network, PreNorm, Pyramid
 from ..blocks.stage import Stage
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm, SqueezeExcite, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.position import RelativeBias
+from ..mixers.attention import attend
 from ..mixers.window import WindowAttention, parted, whole
 from ..registry import about, family
 from ..width import Concat, Groups, each
@@ -31,8 +33,8 @@ class FusedConv(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.dwconv, self.act = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False), nn.GELU()
-        self.excite = SqueezeExcite(dim, dim // 4, nn.GELU, bias=False)
+        self.dwconv, self.act = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False), GELU()
+        self.excite = SqueezeExcite(dim, dim // 4, GELU, bias=False)
         self.pointwise = nn.Conv2d(dim, dim, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ class GlobalQueryAttention(nn.Module):
         windows, grid = parted(F.pad(x, (0, 0, 0, -w % n, 0, -h % n)), n)
         k, v = self.kv(windows).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = query.flatten(2).unflatten(1, (self.heads, -1)).mT.repeat_interleave(grid[0] * grid[1], 0)
-        y = F.scaled_dot_product_attention(q, k, v, self.bias()[None])
+        y = attend(q, k, v, self.bias()[None])
         return whole(self.proj(y.transpose(1, 2).flatten(2)), n, grid)[:, :h, :w]
 
 

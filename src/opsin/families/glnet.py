@@ -17,6 +17,7 @@ from ..blocks.classify import linear
 from ..blocks.layouts import Flat, Last
 from ..blocks.tokens import FirstToken
 from ..layers import DropPath, LayerNorm, Scale, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.attention import Attention
 from ..mixers.glmix import GLMix, LearnedSlots, PooledSlots
@@ -43,7 +44,7 @@ class PlaceMlp(nn.Module):
     def __init__(self, dim: int, ratio: float, near: Make):
         super().__init__()
         hidden = Width(int(dim * ratio), "hidden")
-        self.fc1, self.near, self.act = nn.Conv2d(dim, hidden, 1), near(hidden), nn.GELU()
+        self.fc1, self.near, self.act = nn.Conv2d(dim, hidden, 1), near(hidden), GELU()
         self.fc2 = nn.Conv2d(hidden, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def overlapping(cin: int, cout: int) -> nn.Sequential:
 
 def twice(cin: int, cout: int) -> nn.Module:
     hidden = Width(cout // 2, "stem")
-    return nn.Sequential(*overlapping(cin, hidden), nn.GELU(), *overlapping(hidden, cout))
+    return nn.Sequential(*overlapping(cin, hidden), GELU(), *overlapping(hidden, cout))
 
 
 def patches(cin: int, cout: int) -> nn.Module:

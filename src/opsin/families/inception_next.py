@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..channels.mlp import Mlp
 from ..layers import DropPath, LayerNorm, Scale, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.inception import InceptionConv, inception_widths
 from ..registry import about, family
@@ -64,7 +65,7 @@ def inception_next(
         for i, depth in enumerate(depths)
     ]
     hidden = Width(3 * dims[-1], "head")
-    after = nn.Sequential(nn.Linear(dims[-1], hidden), nn.GELU(), LayerNorm(hidden))
+    after = nn.Sequential(nn.Linear(dims[-1], hidden), GELU(), LayerNorm(hidden))
     head = Classifier(hidden, num_classes, after=after, drop=drop_rate)
     net = Network(Pyramid(stem, stages, [dims[0], *dims], [4, 4, 8, 16, 32]), head)
     initialise(net, conv=trunc02, linear=trunc02)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..blocks import Classifier, Features, Network
 from ..blocks.stage import Blocks
+from ..layers.act import GELU
 from ..layers.spike import LeakyFire
 from ..mixers.legendre import LegendreCell, SpikingCell
 from ..registry import about, family
@@ -145,7 +146,7 @@ class Ffn(nn.Module):
         self.act1, self.act2 = self.acts()
 
     def acts(self) -> tuple[nn.Module, nn.Module]:
-        return nn.GELU(), nn.ReLU()
+        return GELU(), nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act2(self.norm2(self.fc2(self.act1(self.norm1(self.fc1(x))))))

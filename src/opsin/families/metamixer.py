@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..channels.ffnified import ConvMlp
 from ..layers import DropPath, LayerNorm, Scale, SqueezeExcite, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.reparam import ConvNorm, PairConv, dirac, like
 from ..mixers.ffnified import FfnifiedAttention
@@ -74,7 +75,7 @@ def ffnet(
     stem: int = 64,
     scale: float | None = None,
     gates: Sequence[bool] = (False, False, False, False),
-    act: Act = nn.GELU,
+    act: Act = GELU,
     norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     num_classes: int = 1000,
     in_chans: int = 3,
@@ -120,8 +121,8 @@ class Residual(nn.Module):
         super().__init__()
         hidden = Width(dim * ratio, "hidden")
         local = partial(nn.Conv2d, dim, dim, 3, padding=1, groups=dim)
-        self.mixer = nn.Sequential(norm(dim), nn.Conv2d(dim, dim, 1), local(), nn.GELU(), local())
-        pair = nn.Conv2d(dim, hidden, 1), nn.GELU(), nn.Conv2d(hidden, dim, 1)
+        self.mixer = nn.Sequential(norm(dim), nn.Conv2d(dim, dim, 1), local(), GELU(), local())
+        pair = nn.Conv2d(dim, hidden, 1), GELU(), nn.Conv2d(hidden, dim, 1)
         self.mlp = nn.Sequential(norm(dim), local(), *pair)
 
     def forward(self, x: Tensor) -> Tensor:

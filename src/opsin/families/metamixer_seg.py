@@ -13,6 +13,7 @@ from torch import nn
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..channels.ffnified import ConvMlp
 from ..layers import LayerNorm, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.reparam import ConvNorm
 from ..layers.strips import StripSum
@@ -25,13 +26,13 @@ from .metamixer import MixerBlock, conv_norm
 def entrance(cin: int, stem: int, dim: int) -> nn.Module:
     """To a quarter of the sides, in four steps"""
     first = Width(stem, "stem")
-    half = ConvNorm(cin, first, 3, 2), nn.GELU(), ConvNorm(first, first, 3), nn.GELU()
+    half = ConvNorm(cin, first, 3, 2), GELU(), ConvNorm(first, first, 3), GELU()
     return nn.Sequential(*half, ConvNorm(first, dim, 3), ConvNorm(dim, dim, 3, 2))
 
 
 def down(cin: int, cout: int) -> nn.Module:
     wide = Width(2 * cout, "down")
-    return nn.Sequential(ConvNorm(cin, wide, 3, 2), nn.GELU(), ConvNorm(wide, cout, 1))
+    return nn.Sequential(ConvNorm(cin, wide, 3, 2), GELU(), ConvNorm(wide, cout, 1))
 
 
 @family(

@@ -17,6 +17,7 @@ from ..blocks import Classifier, Network, PreNorm, Pyramid
 from ..blocks.stage import Stage
 from ..layers import LayerNorm, ramp
 from ..layers.init import initialise, trunc02
+from ..mixers.attention import attend
 from ..registry import about, family
 from ..width import Concat, Groups, Width, each
 
@@ -51,7 +52,7 @@ class BlockAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attend(q, k, v)
         return self.proj(y.permute(0, 1, 3, 4, 2).flatten(3))
 
 

@@ -13,6 +13,7 @@ from ..blocks import Network
 from ..blocks.prenorm import PreMix
 from ..blocks.tokens import GridTokens, MeanToken, TokenClassifier
 from ..layers import Conv, LayerNorm, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.position import SharpPositions, grid
 from ..mixers.snake_scan import SnakeMamba
@@ -36,7 +37,7 @@ class Conditioned(nn.Module):
 
     def __init__(self, dim: int, block: nn.Module):
         super().__init__()
-        self.dwconv, self.block = Conv(dim, dim, groups=dim, act=nn.GELU), block
+        self.dwconv, self.block = Conv(dim, dim, groups=dim, act=GELU), block
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         return self.dwconv(self.block(x, grid).mT.unflatten(2, grid)).flatten(2).mT

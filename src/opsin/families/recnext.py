@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..blocks import Network, Pyramid, Stage
 from ..blocks.two_heads import TwoHeadClassifier, normed
 from ..layers import Conv, DropPath
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.recattn import RecAttention, linear, paired
 from ..mixers.recconv import RecConv
@@ -27,7 +28,7 @@ Make = Callable[[int], nn.Module]
 
 def mlp(dim: int, ratio: float) -> nn.Module:
     hidden = Width(int(ratio * dim), "hidden")
-    return nn.Sequential(Conv(dim, hidden, 1, act=nn.GELU), Conv(hidden, dim, 1, act=None))
+    return nn.Sequential(Conv(dim, hidden, 1, act=GELU), Conv(hidden, dim, 1, act=None))
 
 
 class RecNeXtBlock(nn.Module):
@@ -105,7 +106,7 @@ def recnext(
 ) -> Network:
     """Blocks are all dropped at the same rate."""
     dims, hidden = widths(dim), Width(dim // 2, "stem")
-    stem = nn.Sequential(Conv(in_chans, hidden, 3, 2, act=nn.GELU), Conv(hidden, dims[0], 3, 2, act=None))
+    stem = nn.Sequential(Conv(in_chans, hidden, 3, 2, act=GELU), Conv(hidden, dims[0], 3, 2, act=None))
     stages = [
         Stage(
             [RecNeXtBlock(dims[i], mixers[i], norm, ratio, drop_path_rate) for _ in range(depth)],

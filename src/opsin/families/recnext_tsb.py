@@ -20,6 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..blocks import Network, Pyramid, Stage
 from ..blocks.two_heads import TwoHeadClassifier, normed
 from ..layers import DropPath, ramp
+from ..layers.act import GELU
 from ..layers.conv import Act
 from ..layers.init import initialise, trunc02
 from ..mixers.recattn import PositiveAttention, RecAttention, paired
@@ -40,7 +41,7 @@ def part(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, act
 
 def mlp(dim: int, ratio: float) -> nn.Module:
     hidden = Width(int(ratio * dim), "hidden")
-    return nn.Sequential(part(dim, hidden, 1, act=nn.GELU), part(hidden, dim, 1))
+    return nn.Sequential(part(dim, hidden, 1, act=GELU), part(hidden, dim, 1))
 
 
 class Near(nn.Module):
@@ -153,8 +154,8 @@ def recnext_tsb(
     """`dims` are fixed: a quarter attends, and groups are what neighbouring stages' channels have in common."""
     rates = [*ramp(drop_path_rate, sum(depths)), 0.0]
     thin = [in_chans, Width(dims[0] // 4, "stem1"), Width(dims[0] // 2, "stem2"), dims[0]]
-    last = nn.GELU if depths[0] == 0 else None
-    stem = nn.Sequential(*[part(thin[i], thin[i + 1], 3, 2, act=last if i == 2 else nn.GELU) for i in range(3)])
+    last = GELU if depths[0] == 0 else None
+    stem = nn.Sequential(*[part(thin[i], thin[i + 1], 3, 2, act=last if i == 2 else GELU) for i in range(3)])
 
     def blocks(i: int, rates: Sequence[float]) -> Iterable[nn.Module]:
         for j, rate in enumerate(rates, 1):

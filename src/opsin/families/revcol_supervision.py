@@ -16,6 +16,7 @@ from ..blocks import Classifier, Features, Network
 from ..blocks.columns import Columns
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm
+from ..layers.act import GELU
 from .convnext import ConvNeXtBlock
 from .revcol import BODY
 
@@ -29,7 +30,7 @@ class Decoder(nn.Module):
         super().__init__()
         sizes = list(pairwise(reversed(dims)))
         self.steps = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(cin, cout, 1), LayerNorm(cout, dim=1), nn.GELU()) for cin, cout in sizes
+            nn.Sequential(nn.Conv2d(cin, cout, 1), LayerNorm(cout, dim=1), GELU()) for cin, cout in sizes
         )
         self.blocks = nn.ModuleList(ConvNeXtBlock(cout, kernel, mlp=partial(Mlp, ratio=1.0)) for _, cout in sizes)
         self.paint = nn.Sequential(nn.Conv2d(dims[0], 48, 1), nn.PixelShuffle(4))

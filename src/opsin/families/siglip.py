@@ -18,6 +18,7 @@ from ..blocks.pooling import OnGrid
 from ..blocks.tokens import TokenClassifier
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm
+from ..layers.act import GELU
 from ..mixers.attention import Attention
 from ..registry import about, family
 from .vit import SIZES, assemble, mean
@@ -30,7 +31,7 @@ SIZE: dict[str, dict[str, Any]] = {
     "so400m": dict(dim=1152, depth=27, heads=16, ratio=4304 / 1152),
     "giantopt": dict(dim=1536, depth=40, heads=16),
 }
-tanh: Act = partial(nn.GELU, approximate="tanh")
+tanh: Act = partial(GELU, approximate="tanh")
 
 
 def latent(
@@ -40,7 +41,7 @@ def latent(
     leading: int,
     heads: int,
     ratio: float = 4.0,
-    act: Act = nn.GELU,
+    act: Act = GELU,
 ) -> nn.Module:
     """A head that reads what a learned query gathers from the patches."""
     pool = OnGrid(LatentPool(dim, heads, Mlp(dim, ratio, act)), leading)
@@ -101,7 +102,7 @@ def siglip(
     heads: int,
     patch: int = 16,
     ratio: float = 4.0,
-    act: Act = nn.GELU,
+    act: Act = GELU,
     head: Callable[..., nn.Module] = latent,
     img_size: int = 224,
     num_classes: int = 1000,

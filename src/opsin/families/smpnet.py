@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..layers import Conv, DropPath, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.smpconv import SMPConv
 from ..registry import about, family
@@ -67,7 +68,7 @@ class PointwiseBlock(nn.Module):
     def __init__(self, dim: int, ratio: float = 4.0, drop: float = 0.0):
         super().__init__()
         hidden = Width(int(dim * ratio), "hidden")
-        self.norm, self.expand = nn.BatchNorm2d(dim), Conv(dim, hidden, 1, act=nn.GELU)
+        self.norm, self.expand = nn.BatchNorm2d(dim), Conv(dim, hidden, 1, act=GELU)
         self.project, self.drop = Conv(hidden, dim, 1, act=None), DropPath(drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, PreNorm, Pyramid
 from ..layers import LayerNorm, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.local_attention import LocalValueAttention
 from ..mixers.modulation import ScaleAwareModulation
@@ -32,7 +33,7 @@ class ResidualDepthwiseMlp(nn.Module):
     def __init__(self, dim: int, ratio: float):
         super().__init__()
         hidden = Width(int(dim * ratio), "hidden")
-        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
+        self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), GELU(), nn.Linear(hidden, dim)
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
 
     def forward(self, x: Tensor) -> Tensor:

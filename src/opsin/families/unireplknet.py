@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..channels.response import ResponseMlp
 from ..layers import DropPath, LayerNorm, Scale, SqueezeExcite, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..layers.norm import GlobalResponseNorm
 from ..layers.reparam import Mergeable
@@ -113,7 +114,7 @@ def unireplknet(
     """`kernels` of each stage's blocks, repeated over the stage."""
     dims, drop = each(*dims), ramp(drop_path_rate, sum(depths))
     hidden = Width(dims[0] // 2, "stem")
-    stem = nn.Sequential(*down(in_chans, hidden), nn.GELU(), *down(hidden, dims[0]))
+    stem = nn.Sequential(*down(in_chans, hidden), GELU(), *down(hidden, dims[0]))
     stages = [
         Stage(
             [UniRepLKBlock(dims[i], kernels[i][j % len(kernels[i])], next(drop)) for j in range(depth)],

@@ -17,6 +17,7 @@ from ..blocks.prenorm import PreMix
 from ..blocks.stage import LastBlocks, LastStage
 from ..channels.mlp import Mlp
 from ..layers import LayerNorm, ramp
+from ..layers.act import GELU
 from ..layers.init import initialise, trunc02
 from ..mixers.cross_scan import CrossScan, DualCrossScan, GatedCrossScan, biased
 from ..registry import about, family
@@ -35,7 +36,7 @@ def stem(in_chans: int, dim: int) -> nn.Module:
     """norm(conv(gelu(norm(conv(x))))), both of stride 2"""
     hidden = Width(dim // 2, "stem")
     first, second = nn.Conv2d(in_chans, hidden, 3, 2, 1), nn.Conv2d(hidden, dim, 3, 2, 1)
-    return nn.Sequential(first, norm(hidden), nn.GELU(), second, norm(dim))
+    return nn.Sequential(first, norm(hidden), GELU(), second, norm(dim))
 
 
 def halve(cin: int, cout: int) -> nn.Module:
@@ -48,7 +49,7 @@ def patches(in_chans: int, dim: int) -> nn.Module:
 
 S1 = partial(CrossScan, states=1, expand=1.0)
 S2 = partial(CrossScan, states=1, expand=2.0)
-M2 = partial(DualCrossScan, states=64, act=nn.GELU)
+M2 = partial(DualCrossScan, states=64, act=GELU)
 V0 = partial(GatedCrossScan, states=16, expand=2.0, conv=biased)
 
 

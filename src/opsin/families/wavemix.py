@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..blocks import Classifier, Network, Pyramid, Stage
 from ..layers import DropPath, ramp
+from ..layers.act import GELU
 from ..mixers.wave import WaveMix
 from ..registry import about, family
 from ..width import Width
@@ -57,7 +58,7 @@ def wavemix(
     else:
         quarter = Width(int(dim) // 4, "stem")
         stem = nn.Sequential(nn.Conv2d(in_chans, quarter, 3, 1, 1), nn.Conv2d(quarter, half, 3, 1, 1))
-        down = nn.Sequential(nn.Conv2d(half, dim, patch, patch), nn.GELU(), nn.BatchNorm2d(dim))
+        down = nn.Sequential(nn.Conv2d(half, dim, patch, patch), GELU(), nn.BatchNorm2d(dim))
         strides = [1, patch]
     blocks = [WaveBlock(WaveMix(dim, levels, ratio, inner, dropout), next(drop)) for _ in range(depth)]
     backbone = Pyramid(stem, [Stage(blocks, down)], [half, dim], strides)

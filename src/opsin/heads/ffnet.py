@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..channels.ffnified import ConvMlp
 from ..layers import DropPath
+from ..layers.act import GELU
 from ..layers.reparam import ConvNorm
 from ..layers.strips import StripSum
 from ..mixers.ffnified import FfnifiedAttention
@@ -49,9 +50,9 @@ class FFNetHead(nn.Module):
         super().__init__()
         dim, inner = Width(dim, "head"), Width(sum(widths), "squeezed")
         wide = Width(4 * dim if hidden is None else hidden, "aligned")
-        self.squeeze = nn.Sequential(ConvNorm(Concat(*widths), inner, 1), nn.GELU(), ConvNorm(inner, dim, 1))
+        self.squeeze = nn.Sequential(ConvNorm(Concat(*widths), inner, 1), GELU(), ConvNorm(inner, dim, 1))
         self.blocks = nn.Sequential(*[HeadBlock(dim, kernel, ratio, drop) for _ in range(depth)])
-        self.align = nn.Sequential(ConvNorm(dim, wide, 1), nn.GELU())
+        self.align = nn.Sequential(ConvNorm(dim, wide, 1), GELU())
         self.drop, self.fc = nn.Dropout(drop), nn.Conv2d(wide, classes, 1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

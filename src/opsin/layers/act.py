@@ -1,10 +1,19 @@
-"""Activations that torch has no module for."""
+"""Activations that torch has no module for, or a slow one."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class GELU(nn.GELU):
+    """torch's own, at twice its pace on maps (B, C, H, W) in channels_last memory: oneDNN wants contiguous ones"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.is_contiguous() or torch.compiler.is_compiling():
+            return super().forward(x)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class QuickGelu(nn.Module):

@@ -9,6 +9,22 @@ from ..layers.norm import LayerNorm
 from ..width import Concat, Groups, Width
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
+    """softmax(scale q k^T + bias) v over (B, ..., N, d), scale 1 / sqrt(d) by default
+
+    torch's fused kernel on CPUs takes values as wide as keys, biases that learn nothing, and (B, heads, N, d); what it
+    does with others takes up to twice as long as the products do.
+    """
+    if q.device.type == "cpu" and (q.shape[-1] != v.shape[-1] or (bias is not None and bias.requires_grad)):
+        logits = q * (scale or q.shape[-1] ** -0.5) @ k.mT
+        return (logits if bias is None else logits + bias).softmax(-1) @ v
+    if q.ndim == 4:
+        return F.scaled_dot_product_attention(q, k, v, bias, scale=scale)
+    q4, k4, v4 = (x.flatten(0, -4) for x in (q, k, v))
+    y = F.scaled_dot_product_attention(q4, k4, v4, bias if bias is None else bias.flatten(0, -4), scale=scale)
+    return y.unflatten(0, q.shape[:-3])
+
+
 class Attention(nn.Module):
     """proj(softmax(q k^T / sqrt(d) + bias) v) over tokens (B, N, C); `bias` joins the logits
 
@@ -25,7 +41,7 @@ class Attention(nn.Module):
     def mixed(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """What all heads gather (B, N, inner), before the last projection."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+        return attend(q, k, v, bias).transpose(1, 2).flatten(2)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         return self.proj(self.mixed(x, bias))

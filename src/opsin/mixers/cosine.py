@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers.position import offsets
+from ..layers.position import offsets, taken
 from ..layers.qkv import QKV
 from ..width import Groups, Width
+from .attention import attend
 
 
 class CosineAttention(nn.Module):
@@ -28,7 +29,7 @@ class CosineAttention(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         tau = self.log_tau.clamp(max=math.log(100.0)).exp()[:, None, None]
-        y = F.scaled_dot_product_attention(F.normalize(q, dim=-1) * tau, F.normalize(k, dim=-1), v, bias, scale=1.0)
+        y = attend(F.normalize(q, dim=-1) * tau, F.normalize(k, dim=-1), v, bias, scale=1.0)
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
@@ -52,4 +53,4 @@ class DistanceBias(nn.Module):
 
     def forward(self) -> Tensor:
         table = 16 * self.fc2(self.fc1(self.offsets).relu()).sigmoid()
-        return table[self.index].permute(2, 0, 1)
+        return taken(table, self.index).permute(2, 0, 1)

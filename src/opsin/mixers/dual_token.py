@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import Conv
+from ..layers.act import GELU
 from ..width import Concat, Groups, Width
 
 
@@ -35,7 +36,7 @@ class GlobalAttention(nn.Module):
         super().__init__()
         self.heads = Width(heads, "heads")
         inner = Groups(self.heads, dim // heads)
-        halves = [Conv(dim, dim, 3, 2, dim, act=nn.GELU) for _ in range(steps)]
+        halves = [Conv(dim, dim, 3, 2, dim, act=GELU) for _ in range(steps)]
         self.shrink = nn.Sequential(*halves, nn.AdaptiveAvgPool2d(side))
         self.q, self.kv, self.proj = nn.Linear(dim, inner), nn.Linear(dim, Concat(inner, inner)), nn.Linear(inner, dim)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..layers.reparam import ConvNorm, PairConv
 
 LARGE = 7  # from this side on, a kernel trains with a 3x3 one at its side
@@ -26,7 +27,7 @@ class FfnifiedAttention(nn.Module):
         dim: int,
         key: int = 7,
         value: int | None = None,
-        act: Callable[[], nn.Module] = nn.GELU,
+        act: Callable[[], nn.Module] = GELU,
         conv: Callable[[int, int], nn.Module] = depthwise,
     ):
         super().__init__()

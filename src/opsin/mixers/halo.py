@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..width import Concat, Groups, Width
+from .attention import attend
 
 
 class HaloAttention(nn.Module):
@@ -40,7 +41,7 @@ class HaloAttention(nn.Module):
         q = q.permute(0, 1, 3, 5, 4, 6, 2)  # (B, heads, rows, columns, side, side, d)
         kv = F.pad(self.kv(x), (self.halo,) * 4).unfold(2, self.window, n).unfold(3, self.window, n)
         k, v = kv.unflatten(1, (self.heads, -1)).permute(0, 1, 3, 4, 5, 6, 2).flatten(4, 5).split(self.sizes, -1)
-        y = F.scaled_dot_product_attention(q.flatten(4, 5), k, v, attn_mask=self.relative(q))
+        y = attend(q.flatten(4, 5), k, v, self.relative(q))
         y = y.unflatten(4, (side, side)).permute(0, 1, 6, 2, 4, 3, 5).flatten(5).flatten(3, 4).flatten(1, 2)
         return y[:, :, : -(h // -self.stride), : -(w // -self.stride)]
 

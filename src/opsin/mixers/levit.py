@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers.linear_norm import LinearNorm
+from ..layers.position import taken
 from ..width import Concat, Groups, Width
+from .attention import attend
 
 Act = Callable[[], nn.Module]
 
@@ -32,9 +34,9 @@ class DistanceTable(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         if tuple(grid) == self.grid:
-            return self.table[:, self.index]
+            return taken(self.table, self.index, 1)
         table = F.interpolate(self.table.unflatten(1, self.grid)[None], grid, mode="bilinear")[0].flatten(1)
-        return table[:, distances(grid, self.stride).to(table.device)]
+        return taken(table, distances(grid, self.stride).to(table.device), 1)
 
 
 def distances(grid: tuple[int, int], stride: int = 1) -> Tensor:
@@ -60,7 +62,7 @@ class LevitAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         grid = x.shape[1], x.shape[2]
         q, k, v = heads(self.qkv(x), self.heads).split([int(self.key), int(self.key), int(self.value)], -1)
-        y = F.scaled_dot_product_attention(q, k, v, self.bias(grid), scale=self.scale)
+        y = attend(q, k, v, self.bias(grid)[None], self.scale)
         return self.proj(self.act(y.transpose(1, 2).flatten(2))).unflatten(1, grid)
 
 
@@ -82,7 +84,7 @@ class LevitDown(nn.Module):
         few = x[:, ::2, ::2]
         k, v = heads(self.kv(x), self.heads).split([int(self.key), int(self.value)], -1)
         bias = self.bias((x.shape[1], x.shape[2]))
-        y = F.scaled_dot_product_attention(heads(self.q(few), self.heads), k, v, bias, scale=self.scale)
+        y = attend(heads(self.q(few), self.heads), k, v, bias[None], self.scale)
         return self.proj(self.act(y.transpose(1, 2).flatten(2))).unflatten(1, few.shape[1:3])
 
 

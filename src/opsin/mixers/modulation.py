@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..width import Groups, Width
 
 
@@ -28,7 +29,7 @@ class ScaleAwareModulation(nn.Module):
         self.mix = nn.Sequential(
             nn.Conv2d(Groups(share, heads), both, 1, groups=share),
             nn.BatchNorm2d(both),
-            nn.GELU(),
+            GELU(),
             nn.Conv2d(both, dim, 1),
         )
         self.proj = nn.Linear(dim, dim)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..width import Concat, Groups, Width
+from .attention import attend
 
 Grid = tuple[int, ...]
 
@@ -137,7 +138,7 @@ class ResidualPoolingAttention(PoolingAttention):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, after: Grid, seen: Grid) -> Tensor:
         leading = q.shape[2] - math.prod(after)
         bias = F.pad(self.offsets(q[:, :, leading:], after, seen), (leading, 0, leading, 0))
-        return F.scaled_dot_product_attention(q, k, v, bias, scale=self.scale) + self.residual(q, leading)
+        return attend(q, k, v, bias, self.scale) + self.residual(q, leading)
 
     def residual(self, q: Tensor, leading: int) -> Tensor:
         return q

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import LayerNorm
+from ..layers.act import GELU
 from ..width import Concat, Groups, Width
 
 
@@ -47,4 +48,4 @@ def strided(dim: int, stride: int) -> nn.Module:
 
 def pooled(dim: int, stride: int) -> nn.Module:
     """Seven by seven tokens whatever the map: attention at linear cost."""
-    return Reduce(dim, 1, nn.AdaptiveAvgPool2d(7), nn.GELU)
+    return Reduce(dim, 1, nn.AdaptiveAvgPool2d(7), GELU)

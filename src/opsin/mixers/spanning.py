@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..width import Concat, Groups, Width
+from .attention import attend
 
 Layout = Callable[[Tensor, int, int], Tensor]
 
@@ -50,7 +52,7 @@ class SpanningAttention(nn.Module):
         window: int = 7,
         layouts: Sequence[Layout] = (remote, close),
         cout: int | None = None,
-        act: Callable[[], nn.Module] = nn.GELU,
+        act: Callable[[], nn.Module] = GELU,
         bias: bool = True,
     ):
         super().__init__()
@@ -74,5 +76,5 @@ class SpanningAttention(nn.Module):
     def attended(self, qk: Tensor, v: Tensor, layout: Layout, tall: int, wide: int) -> Tensor:
         q, k = layout(qk, tall, wide).flatten(4).unflatten(3, (2, self.heads, -1)).mT.unbind(3)
         v = layout(v, tall, wide).flatten(4).unflatten(3, (self.heads, -1)).mT
-        y = F.scaled_dot_product_attention(q, k, v).mT.flatten(3, 4).unflatten(-1, (tall, wide))
+        y = attend(q, k, v).mT.flatten(3, 4).unflatten(-1, (tall, wide))
         return INVERSE[layout](y)

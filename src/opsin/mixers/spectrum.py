@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..layers.cosine import dct, idct
 from ..width import Width
 
@@ -28,7 +29,7 @@ class DynamicSpectrum(nn.Module):
     def __init__(self, dim: int, count: int = 4, ratio: float = 0.25, grid: tuple[int, int] = (14, 14)):
         super().__init__()
         hidden, self.dim = Width(max(1, int(dim * ratio)), "hidden"), dim
-        self.weigh = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, count))
+        self.weigh = nn.Sequential(nn.Linear(dim, hidden), GELU(), nn.Linear(hidden, count))
         self.filters = nn.Parameter(1 + 0.02 * torch.randn(count, dim, *grid))
 
     def spectrum(self, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from ..layers.act import GELU
 from ..layers.haar import Haar
 from ..width import Concat, Groups, Width
 
@@ -48,5 +49,5 @@ class WaveMix(nn.Module):
 def up(cin: int, hidden: int, size: int, cout: int, dropout: float) -> nn.Module:
     """norm(transposed(fc2(drop(gelu(fc1(x)))))): to twice the size"""
     hidden, size = Width(hidden, "hidden"), Width(size, "inner")
-    pair = dict(fc1=nn.Conv2d(cin, hidden, 1), act=nn.GELU(), drop=nn.Dropout(dropout), fc2=nn.Conv2d(hidden, size, 1))
+    pair = dict(fc1=nn.Conv2d(cin, hidden, 1), act=GELU(), drop=nn.Dropout(dropout), fc2=nn.Conv2d(hidden, size, 1))
     return nn.Sequential(OrderedDict(**pair, conv=nn.ConvTranspose2d(size, cout, 4, 2, 1), norm=nn.BatchNorm2d(cout)))
