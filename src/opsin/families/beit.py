@@ -45,10 +45,10 @@ class GridBias(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         if grid == self.grid:
-            return taken(self.table, self.index).permute(2, 0, 1)
+            return taken(self.table.mT, self.index)
         old, new = ([2 * side - 1 for side in sides] for sides in (self.grid, grid))
         places = F.interpolate(self.table[:-3].mT.unflatten(1, old)[None], new, mode="bicubic")[0].flatten(1).mT
-        return taken(torch.cat([places, self.table[-3:]]), with_class(grid).to(places.device)).permute(2, 0, 1)
+        return taken(torch.cat([places, self.table[-3:]]).mT, with_class(grid).to(places.device))
 
 
 def with_class(grid: tuple[int, int]) -> Tensor:

@@ -93,12 +93,12 @@ class RelativeBias(nn.Module):
         self.register_buffer("index", offsets(window), persistent=False)
 
     def forward(self) -> Tensor:
-        return taken(self.table, self.index).permute(2, 0, 1)
+        return taken(self.table.mT, self.index)
 
 
-def taken(table: Tensor, index: Tensor, dim: int = 0) -> Tensor:
-    """The table's entries along `dim` that an index of any shape names; indexing with brackets takes thrice as long."""
-    return table.index_select(dim, index.flatten()).unflatten(dim, index.shape)
+def taken(table: Tensor, index: Tensor) -> Tensor:
+    """table[:, index], (heads, ...) of a table (heads, places); indexing with brackets takes several times as long."""
+    return table.index_select(1, index.flatten()).unflatten(1, index.shape)
 
 
 def offsets(rows: int, columns: int | None = None) -> Tensor:

@@ -53,4 +53,4 @@ class DistanceBias(nn.Module):
 
     def forward(self) -> Tensor:
         table = 16 * self.fc2(self.fc1(self.offsets).relu()).sigmoid()
-        return taken(table, self.index).permute(2, 0, 1)
+        return taken(table.mT, self.index)

@@ -34,9 +34,9 @@ class DistanceTable(nn.Module):
 
     def forward(self, grid: tuple[int, int]) -> Tensor:
         if tuple(grid) == self.grid:
-            return taken(self.table, self.index, 1)
+            return taken(self.table, self.index)
         table = F.interpolate(self.table.unflatten(1, self.grid)[None], grid, mode="bilinear")[0].flatten(1)
-        return taken(table, distances(grid, self.stride).to(table.device), 1)
+        return taken(table, distances(grid, self.stride).to(table.device))
 
 
 def distances(grid: tuple[int, int], stride: int = 1) -> Tensor:
